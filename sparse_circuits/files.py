@@ -1,0 +1,72 @@
+"""Writing files so that a reader never sees half of one.
+
+Everything goes to a temporary name in the same folder, is flushed to the disk and then renamed, so that a kill, a
+crash or a full disk leaves the old file (or none) and never a truncated one.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sparse_circuits.errors import InputError
+
+
+def atomic_write(path: str | Path, content: bytes | str | Callable[[Path], object]) -> None:
+    """Write `content` to `path` all at once.
+
+    Args:
+        path: where; its folder must exist.
+        content: the bytes, the text (UTF-8), or a function that writes the file at the temporary path it is given.
+
+    Raises:
+        InputError: the folder is missing, or the disk refused the file (full, read-only); `path` is then unchanged.
+    """
+    path = Path(path)
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {path}: {reason}; free space or choose another folder") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path` all at once."""
+    atomic_write(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read the JSON file at `path`.
+
+    Raises:
+        InputError: the file is missing, unreadable, not UTF-8 or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); it may be cut short: write it again") from error
+
+
+def _umask() -> int:
+    """The process's file-creation mask; `mkstemp` ignores it, and files meant for sharing must not."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
