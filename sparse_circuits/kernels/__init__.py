@@ -1,0 +1,82 @@
+"""Which kernel computes: chosen by device and dtype, or forced.
+
+- `reference`: plain PyTorch, the meaning of the others; takes everything.
+
+The choice is automatic. `with kernels.use("reference"):` forces one in the current thread or task; the
+environment variable SPARSE_CIRCUITS_KERNELS forces one for the process. A forced kernel that cannot take a
+tensor says so.
+"""
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol, cast, runtime_checkable
+
+from torch import Tensor
+
+from sparse_circuits.errors import InputError
+
+ENVIRONMENT = "SPARSE_CIRCUITS_KERNELS"
+AUTO = "auto"
+# In order of preference; the last takes everything.
+NAMES = ("reference",)
+
+_forced: ContextVar[str | None] = ContextVar("sparse_circuits_kernels", default=None)
+
+
+@runtime_checkable
+class Kernels(Protocol):
+    """What each kernel module offers."""
+
+    name: str
+
+    def refuses(self, tensor: Tensor) -> str | None: ...
+
+    def abs_topk(self, x: Tensor, k: int, with_mask: bool) -> tuple[Tensor, Tensor | None]: ...
+
+    def project_topk_(self, weight: Tensor, k: int, min_per_row: int, min_per_column: int) -> None: ...
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Force the kernels called `name` ("auto": none) inside the `with` block, in this thread or task only.
+
+    Raises:
+        InputError: there are no such kernels.
+    """
+    token = _forced.set(_checked(name, "kernels.use"))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def choose(tensor: Tensor) -> Kernels:
+    """The kernels for `tensor`: the forced ones, else the first in `NAMES` that can take it.
+
+    Raises:
+        InputError: the forced kernels cannot take it, or the environment variable names none.
+    """
+    forced = _forced.get() or _checked(os.environ.get(ENVIRONMENT, AUTO), ENVIRONMENT)
+    if forced != AUTO:
+        kernels = _load(forced)
+        reason = kernels.refuses(tensor)
+        if reason:
+            raise InputError(
+                f"the {forced!r} kernels were asked for, but {reason}; use 'auto' or 'reference'"
+            )
+        return kernels
+    return next(kernels for kernels in map(_load, NAMES) if kernels.refuses(tensor) is None)
+
+
+def _load(name: str) -> Kernels:
+    return cast(Kernels, importlib.import_module(f"sparse_circuits.kernels.{name}"))
+
+
+def _checked(name: str, where: str) -> str:
+    if name not in (AUTO, *NAMES):
+        choices = ", ".join((AUTO, *NAMES))
+        raise InputError(f"{where}: there are no kernels called {name!r}; choose one of {choices}")
+    return name
