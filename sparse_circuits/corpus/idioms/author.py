@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sparse_circuits.corpus.idioms.words import THEMES
+from sparse_circuits.corpus.idioms.themes import THEMES
 
 Item = TypeVar("Item")
 
