@@ -71,10 +71,7 @@ class Tokenizer:
             InputError: `vocab_size` is below 257 (256 bytes and end of text), or a text holds lone
                 surrogates.
         """
-        if vocab_size < SMALLEST_VOCABULARY:
-            raise InputError(
-                f"vocab_size is {vocab_size}; at least {SMALLEST_VOCABULARY} are needed: 256 bytes, end of text"
-            )
+        check_vocab_size(vocab_size)
         library = _library_tokenizer(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 1,
@@ -99,7 +96,7 @@ class Tokenizer:
             return cls(*_parse(read_json(path)))
         except _FormError as error:
             raise InputError(
-                f"{path} is not a tokenizer of this library: {error}; expected a byte-level BPE's tokenizer.json"
+                f"{path} is not a tokenizer of this library: {error}; expected a byte-level BPE"
             ) from error
         except InputError as error:
             raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
@@ -187,6 +184,18 @@ class Tokenizer:
         return number
 
 
+def check_vocab_size(vocab_size: int) -> None:
+    """Refuse a vocabulary too small to spell every text.
+
+    Raises:
+        InputError: `vocab_size` is below 257.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise InputError(
+            f"vocab_size is {vocab_size}; at least {SMALLEST_VOCABULARY} are needed: the 256 bytes and end of text"
+        )
+
+
 class _FormError(ValueError):
     """The file is JSON, but of another tokenizer."""
 
@@ -217,8 +226,8 @@ def _encodable(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"text has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which has "
-            "no UTF-8; read the file with its right encoding, or replace the character"
+            f"text has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start}, which "
+            "has no UTF-8; read the file with its right encoding, or replace the character"
         ) from error
     return text
 

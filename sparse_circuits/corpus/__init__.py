@@ -1,1 +1,1 @@
-"""Text to train on: its `sources` and `idioms`, its packing (`build`), its reading (`packed`), its `bigram` loss."""
+"""Text to train on: its `sources` and `idioms`, packing (`build`), reading (`packed`), a bigram loss."""

@@ -69,7 +69,7 @@ class PackedCorpus:
             )
         if tokenizer is not None and tokenizer.hash != own.hash:
             raise InputError(
-                f"corpus {folder} was packed with the tokenizer of hash {own.hash}, not with the given one of "
+                f"corpus {folder} was packed with the tokenizer of hash {own.hash}, not the given one of "
                 f"hash {tokenizer.hash}; pack it again with that tokenizer"
             )
         train, validation = (_open_tokens(folder, split, manifest, verify) for split in SPLITS)

@@ -221,14 +221,15 @@ def _python_files(root: Path, tests: bool) -> Iterator[Path]:
 
 
 def _some(files: list[Path], root: Path, limit: int | None) -> list[Path]:
-    """About `limit` bytes of `files`, in their order; which ones does not depend on how many others there are."""
+    """About `limit` bytes of `files`, in their order, picked by a hash of their paths below `root`."""
     if limit is None:
         return files
-    ranked = sorted(
-        files, key=lambda file: hashlib.sha256(os.path.relpath(file, root).encode(errors="replace")).digest()
-    )
+
+    def rank(file: Path) -> bytes:
+        return hashlib.sha256(os.fsencode(os.path.relpath(file, root))).digest()
+
     chosen, total = set(), 0
-    for file in ranked:
+    for file in sorted(files, key=rank):
         if total >= limit:
             break
         try:

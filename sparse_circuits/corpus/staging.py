@@ -1,0 +1,111 @@
+"""Building a folder so that others see all of it or nothing.
+
+1. A lock file beside the folder keeps a second builder out; a killed builder's lock goes with its process.
+2. Everything is written in `.<name>.tmp` beside it; what a killed builder left there is swept away first.
+3. At the end the temporary folder is renamed. A folder that is replaced is first renamed to `.<name>.old`;
+   if the process is killed between these two renames, the next builder puts it back.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparse_circuits.errors import InputError
+
+
+@contextlib.contextmanager
+def staged_folder(out: Path, overwrite: bool, sign: str) -> Iterator[Path]:
+    """An empty temporary folder that becomes `out` if the block ends well, and vanishes if it does not.
+
+    Args:
+        out: what it will be called; missing parents are made.
+        overwrite: whether an earlier folder of this kind may be replaced.
+        sign: the file that marks a folder as of this kind; a folder without it is never replaced.
+
+    Raises:
+        InputError: `out` exists and may not be replaced; another process is building it; the disk refused.
+    """
+    out = Path(out).resolve()
+    temporary, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(out):
+            if old.exists() and not out.exists():
+                old.rename(out)
+            _check_replaceable(out, overwrite, sign)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            try:
+                yield temporary
+                shutil.rmtree(old, ignore_errors=True)
+                if out.exists():
+                    out.rename(old)
+                temporary.rename(out)
+                shutil.rmtree(old, ignore_errors=True)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {out}: {reason}; free space or choose another folder") from error
+
+
+def _check_replaceable(out: Path, overwrite: bool, sign: str) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise InputError(f"{out} is a file; choose another folder")
+    if (out / sign).exists():
+        if not overwrite:
+            raise InputError(f"{out} exists already; choose another folder, or allow it with --overwrite")
+    elif any(out.iterdir()):
+        raise InputError(f"{out} holds other files (no {sign} among them); choose another folder")
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the lock on building `out`."""
+    path = out.with_name(f".{out.name}.lock")
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(handle)
+        except (BlockingIOError, PermissionError) as error:
+            os.close(handle)
+            raise InputError(
+                f"{out} is being built by another process; wait for it, or choose another folder"
+            ) from error
+        with contextlib.suppress(FileNotFoundError):
+            # The last holder may have removed the file between our opening and our locking it.
+            if os.fstat(handle).st_ino == os.stat(path).st_ino:
+                break
+        os.close(handle)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows does not remove a file that is open
+            path.unlink()
+        os.close(handle)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(handle: int) -> None:
+        """Take an exclusive lock that ends with the process, or raise PermissionError."""
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(handle: int) -> None:
+        """Take an exclusive lock that ends with the process, or raise BlockingIOError."""
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            # Some cluster file systems have no locks; building without one beats not building.
+            pass
