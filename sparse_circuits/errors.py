@@ -6,3 +6,7 @@ The command line prints its text as a single line and exits with status 2; from 
 
 class InputError(ValueError):
     """Bad input: the message says in one line what was wrong, where, what was expected and how to mend it."""
+
+
+class Diverged(RuntimeError):
+    """An optimisation went to NaN, infinity or far off; the message names the step and the cause as far as known."""

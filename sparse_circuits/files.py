@@ -4,10 +4,12 @@ Everything goes to a temporary name in the same folder, is flushed to the disk a
 crash or a full disk leaves the old file (or none) and never a truncated one.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +72,18 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; a process that dies, even by SIGKILL, lets go of it.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another process is writing to {folder}; wait for it or choose another folder") from None
+        yield

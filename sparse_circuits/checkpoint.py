@@ -1,0 +1,163 @@
+"""The model folder, and the only code that knows it.
+
+- `config.json`: the GPTConfig and the format's version.
+- `model.safetensors`: every tensor of the state dict, float32. One with fewer than a quarter nonzero is stored as its
+  nonzero values and their flat positions; both ways are exact to the bit.
+- `tokenizer.json`: the tokenizer, in the Hugging Face `tokenizers` format.
+- `train.json`, `progress.jsonl`: how it was trained (see `train`).
+
+`model_hash` names a model by its config and weights, so that a circuit knows its own.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparse_circuits.config import GPTConfig, from_json, to_json
+from sparse_circuits.errors import InputError
+from sparse_circuits.files import atomic_write, read_json, write_json
+from sparse_circuits.model import GPT
+from sparse_circuits.tokenizer import Tokenizer
+
+FORMAT = 1
+SPARSE_BELOW = 0.25
+"""Density under which values and positions take less room than the dense tensor, with some margin for speed."""
+
+
+def save(model: GPT, folder: str | Path) -> None:
+    """Write `model` (and its tokenizer, if it has one) to `folder`, which is made if it does not exist."""
+    folder = Path(folder)
+    make_folder(folder)
+    if model.tokenizer is not None:
+        model.tokenizer.save(folder / "tokenizer.json")
+    write_tensors(folder / "model.safetensors", _packed(_state(model)))
+    write_json(folder / "config.json", {"format": FORMAT, "model": to_json(model.config)})
+    model.folder = folder
+
+
+def load(source: str | Path, device: str | torch.device = "cpu") -> GPT:
+    """Read the model folder `source`.
+
+    Raises:
+        InputError: there is no such folder, or a file in it is missing, cut short, of a newer format or does not
+            fit its config.
+    """
+    folder = Path(source)
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"no model at {folder}: expected a folder with config.json, model.safetensors and tokenizer.json "
+            "as `sparse-circuits train` writes it"
+        )
+    described = read_json(folder / "config.json")
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise InputError(f"{folder / 'config.json'}: expected format {FORMAT}; it is another program's or newer")
+    model = GPT(from_json(GPTConfig, described.get("model"), str(folder / "config.json")))
+    tensors, _ = read_tensors(folder / "model.safetensors")
+    _load_exactly(model, _unpacked(tensors, folder / "model.safetensors"), folder / "model.safetensors")
+    if (folder / "tokenizer.json").is_file():
+        model.tokenizer = Tokenizer.load(folder / "tokenizer.json")
+        if model.tokenizer.vocab_size > model.config.vocab_size:
+            raise InputError(
+                f"{folder}: the tokenizer has {model.tokenizer.vocab_size} tokens, "
+                f"the model {model.config.vocab_size}; one of the two belongs elsewhere"
+            )
+    model.folder = folder
+    return model.to(device).eval()
+
+
+def model_hash(model: GPT) -> str:
+    """SHA-256 over the config and every parameter and buffer, in hex."""
+    digest = hashlib.sha256(json.dumps(to_json(model.config), sort_keys=True).encode())
+    for name, tensor in sorted(_state(model).items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and its parents; InputError where the disk refuses or a file is in the way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file all at once."""
+    owned = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(owned, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(None, str(error)) from error
+
+    atomic_write(path, write)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and metadata of a safetensors file; InputError if it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"{error}; it may be cut short"
+        raise InputError(f"cannot read {path}: {reason}") from error
+
+
+def _state(model: GPT) -> dict[str, Tensor]:
+    """The state dict, a shared embedding under one name only."""
+    state = model.state_dict()
+    if model.config.tied_embeddings:
+        del state["lm_head.weight"]
+    return state
+
+
+def _packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    packed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        flat = tensor.detach().cpu().reshape(-1)
+        # By bits, so that a negative zero counts as a value and survives.
+        positions = flat.view(torch.int32).nonzero().squeeze(1) if flat.dtype == torch.float32 else None
+        if positions is None or tensor.ndim < 2 or len(positions) >= SPARSE_BELOW * len(flat):
+            packed[name] = tensor
+            continue
+        packed[f"{name}:values"] = flat[positions]
+        packed[f"{name}:positions"] = positions.to(torch.int32 if len(flat) < 2**31 else torch.int64)
+        packed[f"{name}:shape"] = torch.tensor(tensor.shape)
+    return packed
+
+
+def _unpacked(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    state = {name: tensor for name, tensor in tensors.items() if ":" not in name}
+    for name in [key.removesuffix(":values") for key in tensors if key.endswith(":values")]:
+        try:
+            values, positions = tensors[f"{name}:values"], tensors[f"{name}:positions"]
+            shape = tensors[f"{name}:shape"].tolist()
+            flat = torch.zeros(int(torch.tensor(shape).prod()), dtype=values.dtype)
+            flat[positions.long()] = values
+            state[name] = flat.view(shape)
+        except (KeyError, IndexError, RuntimeError) as error:
+            raise InputError(f"{path}: the sparse tensor {name!r} is damaged ({error})") from error
+    return state
+
+
+def _load_exactly(model: GPT, state: dict[str, Tensor], path: Path) -> None:
+    """`load_state_dict` with every mismatch told in one line."""
+    own = _state(model)
+    for name, tensor in own.items():
+        if name not in state:
+            raise InputError(f"{path}: the tensor {name!r} is missing; config.json describes another model")
+        if state[name].shape != tensor.shape:
+            raise InputError(
+                f"{path}: {name} has shape {tuple(state[name].shape)}, config.json says {tuple(tensor.shape)}"
+            )
+    unknown = sorted(set(state) - set(own))
+    if unknown:
+        raise InputError(f"{path}: unknown tensor {unknown[0]!r}; config.json describes another model")
+    model.load_state_dict(state, strict=False)

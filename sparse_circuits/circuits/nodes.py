@@ -1,0 +1,86 @@
+"""All nodes of a model in one row, and the taps that remove some of them (paper, section 3).
+
+A node is one channel of one of eight sites per layer. `NodeSpace` numbers them 0..total-1 in forward order, so that a
+choice of nodes is one boolean vector. A removed node is held at a constant, the same for all prompts and positions:
+x -> m * x + (1 - m) * mean, after AbsTopK.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sparse_circuits.config import GPTConfig
+from sparse_circuits.errors import InputError
+from sparse_circuits.sites import Tap, node_sites
+
+
+class NodeSpace:
+    """Numbers the nodes of models of one config."""
+
+    def __init__(self, config: GPTConfig):
+        self.widths = node_sites(config)
+        self.slices: dict[str, slice] = {}
+        self.total = 0
+        for site, width in self.widths.items():
+            self.slices[site] = slice(self.total, self.total + width)
+            self.total += width
+
+    def flat(self, nodes: Mapping[str, Sequence[int]]) -> Bool[Tensor, "nodes"]:
+        """Which nodes are in `nodes` (channels by site).
+
+        Raises:
+            InputError: a site or channel the model does not have.
+        """
+        kept = torch.zeros(self.total, dtype=torch.bool)
+        for site, channels in nodes.items():
+            if site not in self.slices:
+                raise InputError(f"{site!r} is no site of this model's nodes ({len(self.slices)} sites)")
+            for channel in channels:
+                if not 0 <= channel < self.widths[site]:
+                    raise InputError(f"{site} has channels 0..{self.widths[site] - 1}, not {channel}")
+                kept[self.slices[site].start + channel] = True
+        return kept
+
+    def by_site(self, kept: Bool[Tensor, "nodes"]) -> dict[str, tuple[int, ...]]:
+        """The kept channels of each site that has any."""
+        parts = {site: kept[part].nonzero().squeeze(1).tolist() for site, part in self.slices.items()}
+        return {site: tuple(channels) for site, channels in parts.items() if channels}
+
+    def name(self, node: int) -> tuple[str, int]:
+        """Site and channel of node number `node`."""
+        for site, part in self.slices.items():
+            if node < part.stop:
+                return site, node - part.start
+        raise IndexError(node)
+
+
+def keep_only(space: NodeSpace, kept: Bool[Tensor, "nodes"], held: Float[Tensor, "nodes"]) -> Tap:
+    """A tap that holds every node outside `kept` at its value in `held`.
+
+    With every node kept the logits are bit-equal to those without a tap.
+    """
+
+    def tap(site: str, activation: Tensor) -> Tensor:
+        part = space.slices.get(site)
+        if part is None:
+            return activation
+        return torch.where(kept[part], activation, held[part].to(activation.dtype))
+
+    return tap
+
+
+def scale_nodes(
+    space: NodeSpace, mask: Float[Tensor, "nodes"], held: Float[Tensor, "nodes"]
+) -> Tap:
+    """A differentiable tap: m * x + (1 - m) * held, for masks m that need a gradient."""
+
+    def tap(site: str, activation: Tensor) -> Tensor:
+        part = space.slices.get(site)
+        if part is None:
+            return activation
+        m = mask[part].to(activation.dtype)
+        return m * activation + (1 - m) * held[part].to(activation.dtype)
+
+    return tap

@@ -1,0 +1,350 @@
+"""Every setting of the library: frozen dataclasses that are at once Python objects, command-line flags and JSON.
+
+They live together, away from the code that obeys them, so that `--help` never waits for PyTorch to import. Each
+checks itself when it is made, so a config that exists is one that can run. `from_json` refuses what it does not know.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from sparse_circuits.errors import InputError
+
+ABS_TOPK_SITES = (
+    "attn_in",
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_out",
+    "mlp_in",
+    "mlp_neuron",
+    "mlp_out",
+    "resid_post_attn",
+    "resid_post_mlp",
+)
+"""Where AbsTopK can act, by the names of the released configs; the last two are on the residual stream."""
+
+DEFAULT_ABS_TOPK_SITES = ABS_TOPK_SITES[:8]
+
+Positions = Literal["none", "learned", "learned_concat", "sinusoidal_concat"]
+T = TypeVar("T")
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `InputError(message)` unless `condition` holds."""
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a model (paper, section 2 and appendix A)."""
+
+    vocab_size: int = 2048
+    """Number of tokens; `train` takes it from the corpus."""
+    block_size: int = 256
+    """Most positions the model reads at once."""
+    n_layer: int = 4
+    """Number of blocks, each an attention and an MLP sublayer."""
+    d_model: int = 256
+    """Width of the residual stream."""
+    n_head: int = 16
+    """Attention heads per block."""
+    d_head: int | None = None
+    """Channels per head; d_model / n_head if not given."""
+    d_mlp: int | None = None
+    """Neurons per MLP; 4 * d_model if not given."""
+    norm: Literal["rms", "layer"] = "rms"
+    """RMSNorm keeps the meaning of zero; LayerNorm is for old checkpoints."""
+    norm_bias: bool = False
+    """A bias in LayerNorm (RMSNorm has none)."""
+    bias: bool = True
+    """Biases on all linear layers except the unembedding."""
+    tied_embeddings: bool = False
+    """Share one matrix between embedding and unembedding."""
+    positions: Positions = "none"
+    """How positions enter: not at all, added to the embedding, or as read-only channels beside the normed input."""
+    d_position: int = 0
+    """Number of position channels of the two `concat` schemes."""
+    bigram_table: Literal["none", "learned", "fixed"] = "learned"
+    """A dense vocab x vocab table whose row of the last token is added to the logits."""
+    sink: bool = True
+    """One learned logit per head in the softmax denominator, a key that is always visible and carries nothing."""
+    activation: Literal["gelu", "relu"] = "gelu"
+    """The MLP's nonlinearity."""
+    residual_activation: Literal["none", "relu"] = "none"
+    """ReLU on the residual stream after every sublayer."""
+    abs_topk: float | None = 0.25
+    """Fraction of activations AbsTopK keeps at each of its sites; none turns it off."""
+    abs_topk_sites: tuple[str, ...] = DEFAULT_ABS_TOPK_SITES
+    """Where AbsTopK acts."""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "block_size", "n_layer", "d_model", "n_head"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.d_head is None:
+            require(
+                self.d_model % self.n_head == 0,
+                f"d_model {self.d_model} is not divisible by n_head {self.n_head}; change one, or give d_head",
+            )
+            object.__setattr__(self, "d_head", self.d_model // self.n_head)
+        if self.d_mlp is None:
+            object.__setattr__(self, "d_mlp", 4 * self.d_model)
+        for name in ("d_head", "d_mlp"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+        concatenated = self.positions.endswith("_concat")
+        require(
+            (self.d_position >= 1) == concatenated,
+            f"d_position is {self.d_position} with positions={self.positions}; "
+            "the concat schemes need at least 1 channel, the others 0",
+        )
+        if self.abs_topk is not None:
+            require(
+                0 < self.abs_topk <= 1, f"abs_topk is {self.abs_topk}; it must be above 0 and at most 1, or none"
+            )
+        for site in self.abs_topk_sites:
+            if site not in ABS_TOPK_SITES:
+                raise InputError(f"unknown AbsTopK site {site!r}; choose among {', '.join(ABS_TOPK_SITES)}")
+
+    @property
+    def heads_width(self) -> int:
+        """Channels of q, k, v and y: all heads side by side."""
+        assert self.d_head is not None
+        return self.n_head * self.d_head
+
+    @property
+    def mlp_width(self) -> int:
+        """Neurons per MLP."""
+        assert self.d_mlp is not None
+        return self.d_mlp
+
+    @property
+    def read_width(self) -> int:
+        """Channels a sublayer reads: the residual stream and any concatenated positions."""
+        return self.d_model + self.d_position
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """The optimisation loop that pretraining and mask learning share (paper, section 2.1)."""
+
+    steps: int = 1000
+    """Optimiser steps."""
+    learning_rate: float = 1e-2
+    """Peak learning rate."""
+    warmup: float = 0.01
+    """Fraction of the steps over which the learning rate rises from zero."""
+    beta1: float = 0.9
+    """Adam's decay of the mean gradient."""
+    beta2: float = 0.95
+    """Adam's decay of the mean squared gradient."""
+    epsilon: float = 0.1
+    """Adam's epsilon; 0.1 makes sense because gradients are normalised to RMS 1."""
+    weight_decay: float = 0.1
+    """Decoupled decay, on matrices only."""
+    gradient: Literal["normalize", "clip", "none"] = "normalize"
+    """Divide all gradients by their common RMS, only do so when it is above 1, or leave them."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Matrix products in bfloat16 (autocast) or float32; parameters and losses are float32 either way."""
+    seed: int = 0
+    """Seeds initial weights and the order of the data."""
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, f"steps is {self.steps}; it must be at least 1")
+        require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be above 0")
+        require(0 <= self.warmup < 1, f"warmup is {self.warmup}; it is a fraction of the steps, from 0 to below 1")
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; it must be in [0, 1)")
+        require(self.epsilon > 0, f"epsilon is {self.epsilon}; it must be above 0")
+        require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it must not be negative")
+
+
+@dataclass(frozen=True)
+class SparsityConfig:
+    """How many weights stay nonzero, and how fast the rest go (paper, section 2.1)."""
+
+    density: float = 1 / 16
+    """Final fraction of nonzero entries of every weight matrix; 1 trains a dense model."""
+    embedding_density: float | None = None
+    """The same for embedding and unembedding; density * d_model / 256 (at most 1) if not given."""
+    min_nonzeros: int = 4
+    """Least nonzeros per MLP neuron, attention channel and head channel; lowered where it does not fit."""
+    sparse_biases: bool = False
+    """Project biases too, as the paper's text says; by default they stay dense."""
+    density_start: float = 0.01
+    """Fraction of the steps after which the density starts to fall from 1."""
+    density_end: float = 0.5
+    """Fraction of the steps at which the final density is reached."""
+    density_shape: Literal["linear", "exponential"] = "linear"
+    """How the density falls."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.density <= 1, f"density is {self.density}; it must be above 0 and at most 1 (1 is dense)")
+        if self.embedding_density is not None:
+            require(
+                0 < self.embedding_density <= 1,
+                f"embedding_density is {self.embedding_density}; it must be above 0 and at most 1",
+            )
+        require(self.min_nonzeros >= 0, f"min_nonzeros is {self.min_nonzeros}; it must not be negative")
+        require(
+            0 <= self.density_start <= self.density_end <= 1,
+            f"density_start {self.density_start} and density_end {self.density_end} must satisfy "
+            "0 <= start <= end <= 1",
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a weight-sparse transformer on a packed corpus."""
+
+    corpus: Path
+    """Folder made by `sparse-circuits corpus`."""
+    out: Path
+    """Folder for the model; must not hold one already, unless resuming."""
+    model: GPTConfig = field(default_factory=GPTConfig)
+    sparsity: SparsityConfig = field(default_factory=SparsityConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    batch_size: int = 32
+    """Sequences of block_size tokens per step."""
+    eval_every: int = 200
+    """Steps between validation losses."""
+    eval_tokens: int = 65_536
+    """Validation tokens per measurement; the last one uses eight times as many."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between checkpoints to resume from."""
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, f"batch_size is {self.batch_size}; it must be at least 1")
+        require(self.eval_every >= 1, f"eval_every is {self.eval_every}; it must be at least 1")
+        require(self.eval_tokens >= 1, f"eval_tokens is {self.eval_tokens}; it must be at least 1")
+        require(self.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative")
+
+
+def mask_loop() -> LoopConfig:
+    """The loop's settings for learning masks: the search centres of the paper's appendix, tuned for small models."""
+    return LoopConfig(
+        steps=400,
+        learning_rate=1e-2,
+        warmup=0.05,
+        beta1=0.9,
+        beta2=0.95,
+        epsilon=1e-8,
+        weight_decay=1e-3,
+        gradient="clip",
+        precision="bf16",
+    )
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Find the circuit of one task in one model (paper, section 3 and appendix B)."""
+
+    target_loss: float = 0.15
+    """The circuit is the smallest found whose task loss (nats) on the calibration split is at most this."""
+    k_coef: float = 3e-3
+    """Price of keeping one node, in nats of task loss."""
+    temperature: float = 0.3
+    """Width of the sigmoid whose derivative stands in for the step function's."""
+    init_bias: float = 0.1
+    """Mean of the initial mask parameters; above zero, so all nodes start kept."""
+    init_scale: float = 0.01
+    """Standard deviation of the initial mask parameters."""
+    batch_pairs: int = 64
+    """Pairs per step (twice as many sequences)."""
+    eval_pairs: int = 128
+    """Pairs of the fixed batches that bisection, cleaning and reporting use."""
+    ablation: Literal["mean", "zero"] = "mean"
+    """What a removed node is held at: its mean over held-out text, or zero."""
+    mean_tokens: int = 1_000_000
+    """Held-out tokens the means are taken over, as far as there are so many."""
+    clean: bool = True
+    """Remove nodes without a path and nodes without effect."""
+    loop: LoopConfig = field(default_factory=mask_loop)
+
+    def __post_init__(self) -> None:
+        require(self.target_loss > 0, f"target_loss is {self.target_loss}; it must be above 0")
+        require(self.k_coef >= 0, f"k_coef is {self.k_coef}; it must not be negative")
+        require(self.temperature > 0, f"temperature is {self.temperature}; it must be above 0")
+        require(self.init_scale >= 0, f"init_scale is {self.init_scale}; it must not be negative")
+        for name in ("batch_pairs", "eval_pairs", "mean_tokens"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def nearest(name: str, choices: Sequence[str]) -> str:
+    """A sentence piece naming the closest choice and all of them, for error messages."""
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}choose among {', '.join(sorted(choices))}"
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The config as plain JSON values; paths become strings, tuples lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return value
+
+    return {key: plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def from_json(kind: type[T], values: Any, where: str) -> T:
+    """Build the dataclass `kind` from parsed JSON.
+
+    Args:
+        where: the file, for error messages.
+
+    Raises:
+        InputError: not an object, an unknown or missing key, or a value of the wrong type.
+    """
+    require(isinstance(values, dict), f"{where}: expected a JSON object for {kind.__name__}")
+    hints = typing.get_type_hints(kind)
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise InputError(f"{where}: unknown key {key!r}; {nearest(key, list(fields))}")
+    for name, item in fields.items():
+        absent = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        require(name in values or not absent, f"{where}: the key {name!r} is missing")
+    try:
+        made = {key: _typed(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+        return kind(**made)
+    except InputError as error:
+        text = str(error)
+        raise InputError(text if text.startswith(where) else f"{where}: {text}") from None
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the annotated type `hint`; raises InputError when it is another."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in options:
+            return None
+        return _typed(next(option for option in options if option is not type(None)), value, where)
+    if origin is Literal:
+        require(value in options, f"{where} is {value!r}; choose among {', '.join(map(repr, options))}")
+        return value
+    if origin is tuple:
+        require(isinstance(value, list), f"{where} is {value!r}; expected a list")
+        return tuple(_typed(options[0], item, where) for item in value)
+    if dataclasses.is_dataclass(hint):
+        return from_json(typing.cast(type, hint), value, where)
+    if hint is Path:
+        require(isinstance(value, str), f"{where} is {value!r}; expected a path")
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    require(
+        isinstance(value, hint) and not (hint is int and isinstance(value, bool)),
+        f"{where} is {value!r}; expected {hint.__name__}",
+    )
+    return value

@@ -1,0 +1,194 @@
+"""The one optimisation loop: pretraining and mask learning differ only in their `Objective` (paper, section 2.1).
+
+Each step:
+1. the objective computes its loss, matrix products in bfloat16 if so configured;
+2. gradients are divided by their RMS over all parameters together (or clipped, or left);
+3. AdamW with decoupled decay on the parameters the objective names, at the scheduled learning rate;
+4. the objective's `after_step`: the weight projection, or the clamp of mask parameters.
+
+All state is in `Loop.state()`: parameters, Adam's moments and the step. An objective derives everything else (data
+order, density) from the step and the seed, so a run that continues from a state is bit-identical to one never stopped.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sparse_circuits.config import LoopConfig
+from sparse_circuits.errors import Diverged, InputError
+from sparse_circuits.sparsity import learning_rate_at
+
+RMS_FLOOR = 1e-5
+"""Added to the gradient RMS before dividing, as the released training script does."""
+
+
+class Objective(Protocol):
+    """What a loop minimises."""
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """The trained parameters by name."""
+
+    def decays(self, name: str) -> bool:
+        """Whether weight decay applies to the parameter `name`."""
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The scalar loss of step `step` (0-based), and figures to log."""
+
+    def after_step(self, step: int) -> None:
+        """Called after the optimiser's update of step `step`."""
+
+    def schedule(self, step: int) -> tuple[float | None, float | None]:
+        """Density now and final density, which scale the learning rate; (None, None) where there is none."""
+
+    def loss_limit(self) -> float:
+        """A loss above this means the run has diverged."""
+
+
+@dataclass
+class StepLog:
+    """What happened in one step."""
+
+    step: int
+    """1-based: the number of steps done."""
+    loss: float
+    learning_rate: float
+    gradient_rms: float
+    """RMS of the gradient over all parameters, before normalisation."""
+    seconds: float
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[object]:
+    """The context in which matrix products have `precision` ("bf16" or "fp32")."""
+    if precision == "bf16":
+        return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+class Loop:
+    """Runs an objective: `for log in Loop(objective, config): ...`, one iteration a step."""
+
+    def __init__(self, objective: Objective, config: LoopConfig):
+        self.objective = objective
+        self.config = config
+        self.step = 0
+        self._parameters = objective.parameters()
+        decayed = [p for name, p in self._parameters.items() if objective.decays(name)]
+        others = [p for name, p in self._parameters.items() if not objective.decays(name)]
+        groups = [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.epsilon,
+            fused=True,
+        )
+
+    def __iter__(self) -> Iterator[StepLog]:
+        while self.step < self.config.steps:
+            yield self._run_step()
+
+    def _run_step(self) -> StepLog:
+        started = time.perf_counter()
+        device = next(iter(self._parameters.values())).device
+        with autocast(self.config.precision, device):
+            loss, figures = self.objective.loss(self.step)
+        value = float(loss)
+        if not math.isfinite(value) or value > self.objective.loss_limit():
+            raise Diverged(self._loss_trouble(value))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        rms = self._scale_gradients()
+        learning_rate = self._learning_rate()
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.step()
+        self.objective.after_step(self.step)
+        self.step += 1
+        return StepLog(self.step, value, learning_rate, rms, time.perf_counter() - started, figures)
+
+    def _learning_rate(self) -> float:
+        density, final = self.objective.schedule(self.step)
+        progress = (self.step + 0.5) / self.config.steps
+        factor = learning_rate_at(progress, self.config.warmup, density, final)
+        return self.config.learning_rate * factor
+
+    def _scale_gradients(self) -> float:
+        """Normalise or clip the gradients in place; returns their RMS as it was."""
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        count = sum(p.numel() for p in self._parameters.values())
+        rms = float(torch.nn.utils.get_total_norm(gradients)) / math.sqrt(count)
+        if not math.isfinite(rms):
+            raise Diverged(self._gradient_trouble())
+        if self.config.gradient == "normalize":
+            torch._foreach_mul_(gradients, 1 / (rms + RMS_FLOOR))
+        elif self.config.gradient == "clip" and rms > 1:
+            torch._foreach_mul_(gradients, 1 / rms)
+        return rms
+
+    def _loss_trouble(self, value: float) -> str:
+        where = f"the loss is {value:.4g} at step {self.step + 1}"
+        bad = [name for name, p in self._parameters.items() if not p.detach().isfinite().all()]
+        if bad:
+            return f"{where}: {bad[0]} holds NaN or infinity; lower the learning rate"
+        if math.isfinite(value):
+            return f"{where}, above the limit {self.objective.loss_limit():.4g}; lower the learning rate"
+        return f"{where} though all parameters are finite: an activation overflowed; lower the learning rate"
+
+    def _gradient_trouble(self) -> str:
+        bad = [
+            name
+            for name, p in self._parameters.items()
+            if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        where = f"the gradient of {bad[0]}" if bad else "the norm of the gradient"
+        return f"{where} is NaN or infinite at step {self.step + 1}; lower the learning rate"
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to continue: parameters, Adam's moments, the step. Tensors are not copied."""
+        state = {"step": torch.tensor(self.step)}
+        for name, parameter in self._parameters.items():
+            state[f"parameter.{name}"] = parameter.detach()
+            moments = self._optimizer.state.get(parameter)
+            if moments:
+                state[f"exp_avg.{name}"] = moments["exp_avg"]
+                state[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from `state`.
+
+        Raises:
+            InputError: it belongs to another model.
+        """
+        missing = [
+            f"{part}.{name}"
+            for name in self._parameters
+            for part in ("parameter", "exp_avg", "exp_avg_sq")
+            if f"{part}.{name}" not in state
+        ]
+        if missing or "step" not in state:
+            raise InputError(f"the training state has no {(missing or ['step'])[0]!r}: it is another model's")
+        self.step = int(state["step"])
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.copy_(state[f"parameter.{name}"])
+                self._optimizer.state[parameter] = {
+                    "step": torch.tensor(float(self.step)),
+                    "exp_avg": state[f"exp_avg.{name}"].clone(),
+                    "exp_avg_sq": state[f"exp_avg_sq.{name}"].clone(),
+                }
+
+    def is_finite(self) -> bool:
+        """Whether every parameter is free of NaN and infinity, so that the state is worth saving."""
+        return all(bool(p.detach().isfinite().all()) for p in self._parameters.values())

@@ -1,0 +1,310 @@
+"""The transformer: decoder-only, pre-norm, GPT-2 blocks, with AbsTopK on activations (paper, section 2 and appendix A).
+
+There is one forward pass, and everything that looks at or changes activations goes through its `tap`:
+1. embed the tokens (and add positions, where they are added);
+2. per block: norm, q/k/v, causal attention, output projection, add; norm, MLP, add; with AbsTopK at the configured
+   sites and the tap called after it;
+3. final norm, unembedding, the logit bias and the bigram table's row of each token.
+
+Parameter names are those of the released checkpoints without their `transformer.` and `attn_imp.` parts.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparse_circuits.config import GPTConfig
+from sparse_circuits.errors import InputError
+from sparse_circuits.kernels.attention import attention
+from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose, match_sites
+from sparse_circuits.sparsity import abs_topk
+from sparse_circuits.tokenizer import Tokenizer
+
+
+@dataclass
+class Run:
+    """What `GPT.run` returns."""
+
+    logits: Float[Tensor, "B T V"]
+    sites: dict[str, Tensor]
+    """Recorded activations [B, T, channels] by site name, as the forward pass used them."""
+
+
+class GPT(nn.Module):
+    """A weight-sparse (or dense) transformer.
+
+    `tokenizer` is set on models that come with one, `folder` on those loaded from or written to a folder.
+    """
+
+    def __init__(self, config: GPTConfig, seed: int = 0):
+        """Make a model with fresh weights: N(0, 0.02), output projections scaled down by sqrt(2 * layers)."""
+        super().__init__()
+        self.config = config
+        self.tokenizer: Tokenizer | None = None
+        self.folder: Path | None = None
+        self.wte = nn.Embedding(config.vocab_size, config.d_model)
+        if config.positions != "none":
+            width = config.d_model if config.positions == "learned" else config.d_position
+            self.wpe = nn.Embedding(config.block_size, width)
+        self.h = nn.ModuleList(_Block(config) for _ in range(config.n_layer))
+        self.ln_f = _norm(config, config.d_model)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tied_embeddings:
+            self.lm_head.weight = self.wte.weight
+        self.register_buffer("final_logits_bias", torch.zeros(config.vocab_size))
+        if config.bigram_table == "learned":
+            self.bigram_table = nn.Parameter(torch.zeros(config.vocab_size, config.vocab_size))
+        elif config.bigram_table == "fixed":
+            self.register_buffer("bigram_table", torch.zeros(config.vocab_size, config.vocab_size))
+        self._initialise(seed)
+
+    def _initialise(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                if name == "bigram_table":
+                    parameter.uniform_(0, 0.02, generator=generator)
+                elif parameter.ndim == 2:
+                    scale = 1 / math.sqrt(2 * self.config.n_layer) if name.endswith("c_proj.weight") else 1.0
+                    parameter.normal_(0, 0.02 * scale, generator=generator)
+                elif not name.endswith("weight"):
+                    parameter.zero_()
+            if self.config.positions == "sinusoidal_concat":
+                self.wpe.weight.copy_(sinusoids(self.config.block_size, self.config.d_position))
+                self.wpe.weight.requires_grad_(False)
+
+    def forward(
+        self, tokens: Int64[Tensor, "B T"], tap: Tap | None = None, at: Int64[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B T V"] | Float[Tensor, "B V"]:
+        """Logits of the next token.
+
+        Args:
+            tokens: token ids.
+            tap: called at every site as `tap(site, activation)`; what it returns is used instead.
+            at: one position per sequence; logits are then computed there only and have shape [B, V].
+
+        Raises:
+            InputError: wrong shape or dtype, ids outside the vocabulary, or more positions than the block size.
+        """
+        self._check(tokens)
+        residual = self.wte(tokens)
+        position_channels = None
+        if self.config.positions == "learned":
+            residual = residual + self.wpe.weight[: tokens.shape[1]]
+        elif self.config.positions != "none":
+            position_channels = self.wpe.weight[: tokens.shape[1]]
+        for layer, block in enumerate(self.h):
+            residual = block(residual, position_channels, None if tap is None else _Prefixed(tap, layer))
+        if tap is not None:
+            residual = _tapped(tap, FINAL_SITE, residual)
+        if at is not None:
+            rows = torch.arange(len(tokens), device=tokens.device)
+            residual, tokens = residual[rows, at], tokens[rows, at]
+        logits = self.lm_head(self.ln_f(residual)) + self.final_logits_bias
+        if self.config.bigram_table != "none":
+            logits = logits + F.embedding(tokens, cast(Tensor, self.bigram_table))
+        return logits
+
+    def run(
+        self, tokens: Int64[Tensor, "B T"], record: str | Sequence[str] = (), tap: Tap | None = None
+    ) -> Run:
+        """Logits together with the activations of the sites that match `record`, e.g. "*.attn.q".
+
+        `tap` acts before recording, so what is recorded is what was used.
+        """
+        recorder = Record(match_sites(self.config, record) if record else [])
+        logits = self(tokens, tap=compose(tap, recorder))
+        return Run(logits, recorder.sites)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Int64[Tensor, "B T"],
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> Int64[Tensor, "B N"]:
+        """Continue each row by sampling `max_new_tokens` tokens; temperature 0 takes the likeliest.
+
+        Prompts longer than the block size are read from their end.
+        """
+        self._check(tokens[:, -self.config.block_size :])
+        _check_sampling(temperature, top_k, top_p)
+        generator = torch.Generator(tokens.device).manual_seed(seed)
+        last = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device)
+        for _ in range(max_new_tokens):
+            window = tokens[:, -self.config.block_size :]
+            logits = self(window, at=last + window.shape[1] - 1).float()
+            token = _sample(logits, temperature, top_k, top_p, generator)
+            tokens = torch.cat([tokens, token], dim=1)
+        return tokens
+
+    def _check(self, tokens: Tensor) -> None:
+        if tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.shape[1] == 0:
+            raise InputError(
+                f"tokens have shape {tuple(tokens.shape)} and dtype {tokens.dtype}; "
+                "expected int64 [batch, positions] with at least one position"
+            )
+        if tokens.shape[1] > self.config.block_size:
+            raise InputError(
+                f"{tokens.shape[1]} positions, but the model reads at most {self.config.block_size}; "
+                "shorten the text or train with a larger block_size"
+            )
+        # On a GPU this look would wait for all queued work; its own device assert catches bad ids there.
+        if tokens.device.type == "cpu" and len(tokens):
+            low, high = int(tokens.min()), int(tokens.max())
+            if low < 0 or high >= self.config.vocab_size:
+                raise InputError(
+                    f"token id {low if low < 0 else high} is outside the vocabulary 0..{self.config.vocab_size - 1}"
+                )
+
+
+class _Block(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.ln_1 = _norm(config, config.d_model)
+        self.attn = _Attention(config)
+        self.ln_2 = _norm(config, config.d_model)
+        self.mlp = _MLP(config)
+        if config.d_position:
+            self.ln_p1 = _norm(config, config.d_position)
+            self.ln_p2 = _norm(config, config.d_position)
+
+    def forward(self, residual: Tensor, positions: Tensor | None, tap: "_Prefixed | None") -> Tensor:
+        residual = residual if tap is None else tap("resid_in", residual)
+        normed = self._read(self.ln_1(residual), positions, "ln_p1")
+        residual = self._add(residual, self.attn(normed, tap), "resid_post_attn")
+        residual = residual if tap is None else tap("resid_mid", residual)
+        normed = self._read(self.ln_2(residual), positions, "ln_p2")
+        return self._add(residual, self.mlp(normed, tap), "resid_post_mlp")
+
+    def _read(self, normed: Tensor, positions: Tensor | None, norm: str) -> Tensor:
+        """The sublayer's input: the normed stream with the normed position channels beside it."""
+        if positions is None:
+            return normed
+        channels = getattr(self, norm)(positions).to(normed.dtype).expand(*normed.shape[:2], -1)
+        return torch.cat([normed, channels], dim=-1)
+
+    def _add(self, residual: Tensor, delta: Tensor, site: str) -> Tensor:
+        residual = residual + delta
+        if self.config.residual_activation == "relu":
+            residual = F.relu(residual)
+        return _keep(residual, self.config, site)
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.c_attn = nn.Linear(config.read_width, 3 * config.heads_width, bias=config.bias)
+        self.c_proj = nn.Linear(config.heads_width, config.d_model, bias=config.bias)
+        self.sink_logit = nn.Parameter(torch.zeros(config.n_head)) if config.sink else None
+
+    def forward(self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None") -> Float[Tensor, "B T D"]:
+        x = _keep(x, self.config, "attn_in")
+        x = x if tap is None else tap("attn.act_in", x)
+        heads = []
+        for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True):
+            kept = _keep(channels, self.config, f"attn_{name}")
+            kept = kept if tap is None else tap(f"attn.{name}", kept)
+            heads.append(kept.unflatten(-1, (self.config.n_head, -1)).transpose(1, 2))
+        y = attention(*heads, self.sink_logit).transpose(1, 2).flatten(2)
+        y = y if tap is None else tap("attn.y", y)
+        delta = _keep(self.c_proj(y), self.config, "attn_out")
+        return delta if tap is None else tap("attn.resid_delta", delta)
+
+
+class _MLP(nn.Module):
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        self.c_fc = nn.Linear(config.read_width, config.mlp_width, bias=config.bias)
+        self.c_proj = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
+
+    def forward(self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None") -> Float[Tensor, "B T D"]:
+        x = _keep(x, self.config, "mlp_in")
+        x = x if tap is None else tap("mlp.act_in", x)
+        hidden = self.c_fc(x)
+        hidden = F.gelu(hidden) if self.config.activation == "gelu" else F.relu(hidden)
+        hidden = _keep(hidden, self.config, "mlp_neuron")
+        hidden = hidden if tap is None else tap("mlp.post_act", hidden)
+        delta = _keep(self.c_proj(hidden), self.config, "mlp_out")
+        return delta if tap is None else tap("mlp.resid_delta", delta)
+
+
+class _Prefixed:
+    """A tap as one block sees it: site names without their layer."""
+
+    def __init__(self, tap: Tap, layer: int):
+        self._tap, self._layer = tap, layer
+
+    def __call__(self, site: str, activation: Tensor) -> Tensor:
+        return _tapped(self._tap, f"{self._layer}.{site}", activation)
+
+
+def _tapped(tap: Tap, site: str, activation: Tensor) -> Tensor:
+    result: Any = tap(site, activation)
+    if not isinstance(result, Tensor) or result.shape != activation.shape:
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise InputError(
+            f"the tap returned {got} at {site}; it must return a tensor of shape {tuple(activation.shape)} "
+            "(the activation itself where it changes nothing)"
+        )
+    return result
+
+
+def _keep(x: Tensor, config: GPTConfig, site: str) -> Tensor:
+    """AbsTopK at `site`, where the config puts it."""
+    if config.abs_topk is None or site not in config.abs_topk_sites:
+        return x
+    return abs_topk(x, max(1, int(config.abs_topk * x.shape[-1])))
+
+
+def _norm(config: GPTConfig, width: int) -> nn.Module:
+    return nn.RMSNorm(width) if config.norm == "rms" else nn.LayerNorm(width, bias=config.norm_bias)
+
+
+def sinusoids(block_size: int, channels: int) -> Float[Tensor, "T C"]:
+    """Sines then cosines of log-spaced periods from 4 to `block_size` positions; an odd last channel is zero."""
+    periods = torch.logspace(math.log10(4), math.log10(max(4, block_size)), steps=max(1, channels // 2))
+    angles = torch.arange(block_size).unsqueeze(1) * (2 * math.pi / periods)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)[:, :channels]
+    return F.pad(waves, (0, channels - waves.shape[1]))
+
+
+def _check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if not temperature >= 0 or math.isinf(temperature):
+        raise InputError(f"temperature is {temperature}; it must be 0 or a finite number above")
+    if top_k is not None and top_k < 1:
+        raise InputError(f"top_k is {top_k}; it must be at least 1")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise InputError(f"top_p is {top_p}; it must be above 0 and at most 1")
+
+
+def _sample(
+    logits: Float[Tensor, "B V"],
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    generator: torch.Generator,
+) -> Int64[Tensor, "B 1"]:
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    logits, order = (logits / temperature).sort(-1, descending=True, stable=True)
+    probabilities = logits.softmax(-1)
+    if top_p is not None:
+        # A token stays while the likelier ones together fall short of top_p, so the likeliest always stays.
+        probabilities[probabilities.cumsum(-1) - probabilities >= top_p] = 0
+    if top_k is not None:
+        probabilities[:, top_k:] = 0
+    return order.gather(-1, torch.multinomial(probabilities, 1, generator=generator))

@@ -1,0 +1,326 @@
+"""Pretraining: a weight-sparse transformer on a packed corpus (paper, section 2.1).
+
+1. Take vocabulary and tokenizer from the corpus, make the model, and measure the bigram baseline.
+2. Run the loop; after every optimiser step keep only the largest weights of each matrix (`Pretraining.after_step`).
+3. Write checkpoints to resume from, `progress.jsonl` and, at the end, the model folder.
+
+The folder while training: `train.json` (config, and results once finished), `progress.jsonl` (one JSON object a line),
+`checkpoint.safetensors` (the loop's state). A killed run continues with `resume` and ends with the same bits.
+"""
+
+import json
+import math
+import platform
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparse_circuits import checkpoint
+from sparse_circuits.config import SparsityConfig, TrainConfig, from_json, to_json
+from sparse_circuits.corpus.bigram import bigram_loss
+from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.errors import Diverged, InputError
+from sparse_circuits.files import atomic_write, locked, read_json, write_json
+from sparse_circuits.loop import Loop, StepLog, autocast
+from sparse_circuits.model import GPT
+from sparse_circuits.progress import Bar
+from sparse_circuits.sparsity import density_at, nonzero_count, project_topk_
+
+LOG_EVERY = 10
+FINAL_EVAL_FACTOR = 8
+
+
+def next_token_loss(logits: Float[Tensor, "B T V"], targets: Int64[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Mean cross-entropy in nats per token, in float32 whatever the logits are."""
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+
+class Pretraining:
+    """The objective of pretraining: next-token loss, and the weight projection after each step."""
+
+    def __init__(self, model: GPT, corpus: PackedCorpus, config: TrainConfig):
+        self.model, self.corpus, self.config = model, corpus, config
+        self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        return self._named
+
+    def decays(self, name: str) -> bool:
+        return self._named[name].ndim == 2 and name != "bigram_table"
+
+    def loss_limit(self) -> float:
+        return 3 * math.log(self.model.config.vocab_size) + 3
+
+    def schedule(self, step: int) -> tuple[float, float]:
+        return self.density(step), self.config.sparsity.density
+
+    def density(self, step: int) -> float:
+        """Density of the block matrices after step `step` (0-based)."""
+        return annealed(self.config.sparsity, self.config.sparsity.density, self._progress(step))
+
+    def _progress(self, step: int) -> float:
+        return (step + 1) / self.config.loop.steps
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        size = self.model.config.block_size
+        batch = self.corpus.batch("train", step, self.config.batch_size, size, self.config.loop.seed)
+        tokens = torch.from_numpy(batch).to(next(self.model.parameters()).device)
+        return next_token_loss(self.model(tokens[:, :-1]), tokens[:, 1:]), {"density": self.density(step)}
+
+    def after_step(self, step: int) -> None:
+        project(self.model, self.config.sparsity, self._progress(step))
+
+    def validation_loss(self, max_tokens: int) -> float:
+        """Mean loss in nats per token over the first `max_tokens` validation tokens."""
+        size = self.model.config.block_size
+        windows = torch.from_numpy(self.corpus.validation_windows(size, max_tokens))
+        device = next(self.model.parameters()).device
+        total = 0.0
+        with torch.no_grad(), autocast(self.config.loop.precision, device):
+            for batch in windows.to(device).split(self.config.batch_size):
+                total += float(next_token_loss(self.model(batch[:, :-1]), batch[:, 1:])) * len(batch)
+        return total / len(windows)
+
+
+def annealed(sparsity: SparsityConfig, target: float, progress: float) -> float:
+    """The density on its way from 1 to `target` at `progress` (0 to 1) of training."""
+    return density_at(
+        progress, target, sparsity.density_start, sparsity.density_end, sparsity.density_shape
+    )
+
+
+def project(model: GPT, sparsity: SparsityConfig, progress: float = 1.0) -> None:
+    """Keep the largest weights of every matrix, as many as are due at `progress` (0 to 1) of training.
+
+    Embedding and unembedding have their own density. Every MLP neuron keeps `min_nonzeros` inputs and outputs, every
+    q, k and v channel as many inputs and every head channel as many outputs. The bigram table and norms stay dense.
+    """
+    embedding_target = sparsity.embedding_density
+    if embedding_target is None:
+        embedding_target = min(1.0, sparsity.density * model.config.d_model / 256)
+    density = annealed(sparsity, sparsity.density, progress)
+    embedding = annealed(sparsity, embedding_target, progress)
+    for name, parameter in model.named_parameters():
+        if name == "bigram_table" or ".ln_" in name or name.startswith("ln_") or not parameter.requires_grad:
+            continue
+        if parameter.ndim == 1:
+            if sparsity.sparse_biases and name.endswith("bias"):
+                project_topk_(parameter, nonzero_count(density, parameter.numel()))
+        elif name in ("wte.weight", "wpe.weight", "lm_head.weight"):
+            project_topk_(parameter, nonzero_count(embedding, parameter.numel()))
+        else:
+            per_row = 0 if "c_proj" in name else sparsity.min_nonzeros
+            per_column = sparsity.min_nonzeros if "c_proj" in name else 0
+            project_topk_(parameter, nonzero_count(density, parameter.numel()), per_row, per_column)
+
+
+def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> GPT:
+    """Train the model `config` describes and write it to `config.out`.
+
+    Args:
+        resume: continue the run in `config.out`, whose own config is used.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        the trained model, with its tokenizer.
+
+    Raises:
+        InputError: the corpus or the folder is not usable.
+        Diverged: the loss went to NaN or far off; the message names the last good checkpoint.
+        KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole step is written first.
+    """
+    out = Path(config.out)
+    if resume:
+        config = _stored_config(out)
+    elif (out / "train.json").exists():
+        raise InputError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
+    elif (out / "config.json").exists():
+        raise InputError(f"{out} already holds a model; choose another --out")
+    corpus = PackedCorpus.load(config.corpus)
+    checkpoint.make_folder(out)
+    with locked(out):
+        return _Run(config, corpus, resume, progress).finish()
+
+
+class _Run:
+    """One training run in its folder."""
+
+    def __init__(self, config: TrainConfig, corpus: PackedCorpus, resume: bool, progress: bool):
+        vocabulary = corpus.tokenizer.vocab_size
+        self.config = replace(config, model=replace(config.model, vocab_size=vocabulary))
+        self.out = Path(config.out)
+        self.progress = progress
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = GPT(self.config.model, seed=config.loop.seed).to(device)
+        self.model.tokenizer = corpus.tokenizer
+        self.objective = Pretraining(self.model, corpus, self.config)
+        self.loop = Loop(self.objective, config.loop)
+        self.saved_at = time.monotonic()
+        self.saved_step = 0
+        if resume:
+            self._restore()
+        else:
+            self.bigram = bigram_loss(corpus.train, corpus.validation, vocabulary)
+            write_json(self.out / "train.json", self._description())
+
+    def finish(self) -> GPT:
+        """Run to the last step and write the model folder."""
+        self.objective.validation_loss(1)  # a corpus without one validation window fails now, not in an hour
+        started = time.monotonic() - self.seconds_before
+        log_path = self.out / "progress.jsonl"
+        with (
+            open(log_path, "a") as log,
+            Bar("train", self.config.loop.steps, self.progress) as bar,
+            _interruptible() as stop,
+        ):
+            bar.say(self._opening())
+            for step in self._steps():
+                self._report(step, log, bar, time.monotonic() - started)
+                if stop.is_set() or time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
+                    self._save_checkpoint(time.monotonic() - started)
+                if stop.is_set():
+                    bar.say(f"stopped after step {self.loop.step}; continue with --resume --out {self.out}")
+                    raise KeyboardInterrupt
+        return self._write_model(time.monotonic() - started)
+
+    def _opening(self) -> str:
+        tokens = self.config.loop.steps * self.config.batch_size * self.config.model.block_size
+        available = len(self.objective.corpus.train)
+        return (
+            f"{sum(p.numel() for p in self.model.parameters()):,} parameters, density "
+            f"{self.config.sparsity.density:.4g}; {tokens:,} tokens ({tokens / available:.2f} epochs); "
+            f"bigram baseline {self.bigram:.3f} nats per token"
+        )
+
+    def _steps(self) -> Iterator[StepLog]:
+        try:
+            yield from self.loop
+        except Diverged as error:
+            good = (
+                f"the last good checkpoint is step {self.saved_step} in {self.out / 'checkpoint.safetensors'}"
+                if self.saved_step
+                else "there is no earlier checkpoint"
+            )
+            raise Diverged(f"{error}; {good}") from None
+
+    def _report(self, step: StepLog, log: Any, bar: Bar, seconds: float) -> None:
+        """Log the step, and the validation loss where it is due."""
+        size = self.config.batch_size * self.config.model.block_size
+        last = step.step == self.config.loop.steps
+        if step.step % LOG_EVERY == 0 or step.step == 1 or last:
+            line = {
+                "step": step.step,
+                "tokens": step.step * size,
+                "loss": step.loss,
+                "learning_rate": step.learning_rate,
+                "gradient_rms": step.gradient_rms,
+                "tokens_per_second": size / step.seconds,
+                **step.figures,
+            }
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+        density = step.figures["density"]
+        bar.update(step.step, f"loss {step.loss:.3f}  density {density:.3f}  {size / step.seconds:,.0f} tok/s")
+        if step.step % self.config.eval_every == 0 and not last:
+            loss = self.objective.validation_loss(self.config.eval_tokens)
+            log.write(json.dumps({"step": step.step, "validation_loss": loss}) + "\n")
+            log.flush()
+            bar.say(
+                f"step {step.step}: validation loss {loss:.3f} (bigram {self.bigram:.3f}), density {density:.3f}, "
+                f"{seconds:.0f} s"
+            )
+
+    def _save_checkpoint(self, seconds: float) -> None:
+        self.saved_at = time.monotonic()
+        if not self.loop.is_finite():
+            return  # the next step's loss will say so; the last good checkpoint stays
+        metadata = {"seconds": str(seconds), "bigram": repr(self.bigram)}
+        checkpoint.write_tensors(self.out / "checkpoint.safetensors", self.loop.state(), metadata)
+        self.saved_step = self.loop.step
+
+    def _restore(self) -> None:
+        """Continue from the checkpoint, or from the start when the run was killed before the first."""
+        path = self.out / "checkpoint.safetensors"
+        described = read_json(self.out / "train.json")
+        self.bigram = float(described["bigram_loss"])
+        if path.exists():
+            state, metadata = checkpoint.read_tensors(path)
+            self.loop.load_state(state)
+            self.seconds_before = float(metadata.get("seconds", 0))
+            self.saved_step = self.loop.step
+        _cut_log(self.out / "progress.jsonl", self.loop.step)
+
+    seconds_before = 0.0
+
+    def _description(self, **results: Any) -> dict[str, Any]:
+        return {
+            "format": checkpoint.FORMAT,
+            "config": to_json(self.config),
+            "bigram_loss": self.bigram,
+            "torch": torch.__version__,
+            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            **results,
+        }
+
+    def _write_model(self, seconds: float) -> GPT:
+        self.model.eval()
+        loss = self.objective.validation_loss(self.config.eval_tokens * FINAL_EVAL_FACTOR)
+        checkpoint.save(self.model, self.out)
+        tokens = self.config.loop.steps * self.config.batch_size * self.config.model.block_size
+        results = {"validation_loss": loss, "tokens": tokens, "seconds": round(seconds, 1)}
+        write_json(self.out / "train.json", self._description(**results))
+        (self.out / "checkpoint.safetensors").unlink(missing_ok=True)
+        return self.model
+
+
+def _stored_config(out: Path) -> TrainConfig:
+    if not (out / "train.json").exists():
+        raise InputError(f"{out} holds no run to resume: expected train.json, as `train` writes it")
+    described = read_json(out / "train.json")
+    if not isinstance(described, dict) or described.get("format") != checkpoint.FORMAT:
+        raise InputError(f"{out / 'train.json'}: expected format {checkpoint.FORMAT}; it is damaged or newer")
+    if "validation_loss" in described:
+        raise InputError(f"the run in {out} is finished; nothing is left to resume")
+    # The folder may have been moved since.
+    return replace(from_json(TrainConfig, described["config"], str(out / "train.json")), out=out)
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop the lines after `step` (they will be made again) and a last line cut short by a kill."""
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            break
+    atomic_write(path, "".join(kept))
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, so that a step is never cut in two; a second one interrupts at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, previous)
