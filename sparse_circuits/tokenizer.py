@@ -12,6 +12,7 @@ A tokenizer is its vocabulary and its merges, nothing else; its `hash` covers ju
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,8 @@ PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
 """The 256 bytes and the end of text."""
+LARGEST_VOCABULARY = 1 << 24
+"""A bound on the ids a file may name; no tokenizer comes near it."""
 
 
 class Tokenizer:
@@ -84,19 +87,28 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read a `tokenizer.json`, or the one in the folder `path`.
+        """Read a `tokenizer.json`, or what the folder `path` holds: that file or a pair in GPT-2's form.
+
+        The pairs are `encoder.json` with `vocab.bpe`, and `vocab.json` with `merges.txt`. Where they do not
+        name end of text, it is the id after the last; ids they skip get tokens that no text encodes to.
 
         Raises:
             InputError: no such file; cut short; not a byte-level BPE tokenizer with this module's pattern and
                 `<|endoftext|>` as its last token.
         """
         path = Path(path)
-        path = path / "tokenizer.json" if path.is_dir() else path
         try:
-            return cls(*_parse(read_json(path)))
+            if path.is_dir() and not (path / "tokenizer.json").exists():
+                return cls(*_read_pair(path))
+            path = path / "tokenizer.json" if path.is_dir() else path
+            tokenizer = cls(*_parse(content := read_json(path)))
+            # With this setting a piece of text that is a token needs no merges; it must come to the same.
+            if content["model"].get("ignore_merges") and not all(map(tokenizer._is_merged, tokenizer._bytes)):
+                raise _FormError("it has tokens that its merges do not make")
+            return tokenizer
         except _FormError as error:
             raise InputError(
-                f"{path} is not a tokenizer of this library: {error}; expected a byte-level BPE"
+                f"{path} is not a tokenizer this library reads: {error}; expected a byte-level BPE"
             ) from error
         except InputError as error:
             raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
@@ -127,7 +139,11 @@ class Tokenizer:
         Raises:
             InputError: an id is outside the vocabulary, or `ids` is not flat.
         """
-        return b"".join(self._bytes[self._checked(index)] for index in ids).decode("utf-8", "replace")
+        # A tensor's own elements are tensors again, a thousand times slower than integers.
+        flat = ids.tolist() if hasattr(ids, "tolist") else ids
+        if not isinstance(flat, Iterable):
+            raise InputError(f"token ids must be a flat sequence of integers, not the single {flat!r}")
+        return b"".join(self._bytes[self._checked(index)] for index in flat).decode("utf-8", "replace")
 
     def token(self, index: SupportsIndex) -> str:
         """Token `index` as people read it: its text, line ends, control and partial characters escaped.
@@ -169,11 +185,21 @@ class Tokenizer:
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, hash={self.hash[:12]})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer, (self._vocabulary, self._merges)
+
+    def _is_merged(self, content: bytes) -> bool:
+        """Whether the merges make one token of the bytes of a token (which may be no text: then yes)."""
+        try:
+            return content == END_OF_TEXT.encode() or self.single_token(content.decode()) is not None
+        except UnicodeDecodeError:
+            return True
+
     def _checked(self, index: Any) -> int:
         """`index` as a plain integer inside the vocabulary."""
         try:
-            number = int(index)
-        except (TypeError, ValueError) as error:
+            number = operator.index(index)
+        except TypeError as error:
             raise InputError(
                 f"token ids must be a flat sequence of integers, not {type(index).__name__}"
             ) from error
@@ -192,7 +218,7 @@ def check_vocab_size(vocab_size: int) -> None:
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise InputError(
-            f"vocab_size is {vocab_size}; at least {SMALLEST_VOCABULARY} are needed: the 256 bytes and end of text"
+            f"vocab_size is {vocab_size}; expected {SMALLEST_VOCABULARY} or more: 256 bytes, end of text"
         )
 
 
@@ -232,7 +258,14 @@ def _encodable(text: str) -> str:
     return text
 
 
+def _check_ids(vocabulary: dict[str, int]) -> None:
+    ids = list(vocabulary.values())
+    if not ids or not all(type(index) is int and 0 <= index < LARGEST_VOCABULARY for index in ids):
+        raise InputError(f"the tokenizer's ids are not all whole numbers from 0 to {LARGEST_VOCABULARY - 1}")
+
+
 def _check_vocabulary(vocabulary: dict[str, int]) -> None:
+    _check_ids(vocabulary)
     size = len(vocabulary)
     alphabet = set(_byte_alphabet().values())
     if sorted(vocabulary.values()) != list(range(size)):
@@ -262,8 +295,34 @@ def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
         raise _FormError("its parts are not those of a byte-level BPE") from error
     if kind != "BPE":
         raise _FormError(f"its model is {kind}")
+    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(option):
+            raise _FormError(f"its model has the option {option}")
     if content.get("normalizer") is not None:
         raise _FormError("it changes the text before encoding (a normalizer)")
     if [pattern.replace("\r", r"\r").replace("\n", r"\n") for pattern in patterns] != [PATTERN]:
         raise _FormError("it cuts text by another pattern")
     return vocabulary, merges
+
+
+def _read_pair(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges out of GPT-2's two files."""
+    pairs = [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")]
+    for encoder, bpe in pairs:
+        if not (folder / encoder).exists():
+            continue
+        vocabulary = read_json(folder / encoder)
+        try:
+            lines = (folder / bpe).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeError) as error:
+            raise InputError(f"cannot read {folder / bpe}, which belongs to {encoder}: {error}") from error
+        merges = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+        if not isinstance(vocabulary, dict) or not all(len(merge) == 2 for merge in merges):
+            raise _FormError(f"{encoder} and {bpe} are not in GPT-2's form")
+        _check_ids(vocabulary)
+        vocabulary.setdefault(END_OF_TEXT, max(vocabulary.values()) + 1)
+        unused = set(range(max(vocabulary.values()))) - set(vocabulary.values())
+        vocabulary |= {f"<|unused{index}|>": index for index in unused}
+        return vocabulary, [(merge[0], merge[1]) for merge in merges]
+    choices = " or ".join(" with ".join(pair) for pair in pairs)
+    raise InputError(f"no tokenizer in {folder}; expected tokenizer.json, or {choices}")

@@ -203,12 +203,11 @@ class _Documents:
 
     def batches(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, list[str], int]]:
         """Runs of `chosen` of about `BATCH` bytes: their sources, their texts and their size in bytes."""
-        sizes = np.diff(self._ends)[chosen]
-        groups = np.cumsum(sizes) // BATCH
-        for group in np.unique(groups):
-            here = chosen[groups == group]
-            sources = np.array([self._source[number] for number in here.tolist()])
-            yield sources, list(self.texts(here)), int(sizes[groups == group].sum())
+        sizes = np.diff(self._ends)
+        sources = np.array(self._source)
+        groups = np.cumsum(sizes[chosen]) // BATCH
+        for here in np.split(chosen, np.flatnonzero(np.diff(groups)) + 1):
+            yield sources[here], list(self.texts(here)), int(sizes[here].sum())
 
     def count(self, sources: np.ndarray, lengths: np.ndarray) -> None:
         """Add the tokens of some documents to their sources' totals."""
@@ -283,6 +282,8 @@ def _manifest(
 
 
 def _check(config: CorpusConfig) -> None:
+    if not 0 <= config.seed < 1 << 64:
+        raise InputError(f"seed is {config.seed}; it must be from 0 to 2**64 - 1")
     if not 0 <= config.validation_fraction < 1:
         raise InputError(
             f"validation_fraction is {config.validation_fraction}; it must be at least 0 and below 1"

@@ -4,8 +4,8 @@ A source yields whole documents as text, always in the same order, and says what
 the file
 sources leave out:
 
-- folders that hold no source of their own: hidden ones, `__pycache__`, `node_modules`, `build`, `dist`,
-  virtual environments (a `pyvenv.cfg` inside) and `site-packages`;
+- folders that hold no source of their own: hidden ones, `__pycache__`, `node_modules`, virtual environments
+  (a `pyvenv.cfg` inside), `site-packages` and `dist-packages`;
 - files over 1 MB, empty files, and files with a line of over 1000 characters (minified, or data);
 - files that are not in the encoding they declare (PEP 263; UTF-8 where none is declared).
 
@@ -14,6 +14,7 @@ Line ends become "\\n" and a byte-order mark is dropped, as Python itself reads 
 
 import hashlib
 import os
+import stat
 import sys
 import sysconfig
 import tokenize
@@ -29,7 +30,7 @@ LARGEST_FILE = 1_000_000
 """Bytes; longer files are tables and generated code."""
 LONGEST_LINE = 1000
 """Characters; longer lines are data."""
-_NO_SOURCE = {"__pycache__", "node_modules", "site-packages", "dist-packages", "build", "dist"}
+_NO_SOURCE = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
 _TESTS = {"test", "tests", "idle_test"}
 
 
@@ -151,10 +152,12 @@ def read_source(path: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        UnicodeError, SyntaxError: it is not in that encoding, or declares an unknown one.
+        UnicodeError, SyntaxError, LookupError: it is not in that encoding, or declares an unknown one.
     """
     with tokenize.open(path) as file:
-        return file.read()
+        text = file.read()
+    text.encode()  # some encodings can spell lone surrogates, which are no text
+    return text
 
 
 class _Reader:
@@ -185,12 +188,15 @@ class _Reader:
     def _read(self, file: Path) -> tuple[str | None, str]:
         """The reason to leave the file out, or None and its text."""
         try:
-            if file.stat().st_size > LARGEST_FILE:
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return "not a file", ""
+            if status.st_size > LARGEST_FILE:
                 return "over 1 MB", ""
             text = read_source(file)
         except OSError:
             return "unreadable", ""
-        except (UnicodeError, SyntaxError):
+        except (UnicodeError, SyntaxError, LookupError):
             self.undecodable.append(file)
             return "not in the declared encoding", ""
         if not text.strip():
@@ -207,7 +213,10 @@ def _python_files(root: Path, tests: bool) -> Iterator[Path]:
         return
     seen: set[tuple[int, int]] = set()
     for folder, names, files in os.walk(root, followlinks=True):
-        status = os.stat(folder)
+        try:
+            status = os.stat(folder)
+        except OSError:  # gone meanwhile
+            continue
         if (status.st_dev, status.st_ino) in seen or (Path(folder) != root and "pyvenv.cfg" in files):
             names.clear()
             continue
