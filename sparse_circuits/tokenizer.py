@@ -130,7 +130,7 @@ class Tokenizer:
         checked = [_encodable(text) for text in texts]
         return [encoding.ids for encoding in self._library.encode_batch(checked, add_special_tokens=False)]
 
-    def decode(self, ids: Iterable[SupportsIndex]) -> str:
+    def decode(self, ids: Iterable[Any]) -> str:
         """The text of a flat sequence of ids (a list, a NumPy array, a tensor).
 
         Bytes that are not UTF-8, as when a character is cut between tokens, become U+FFFD; end of text is
@@ -258,14 +258,13 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _check_ids(vocabulary: dict[str, int]) -> None:
+def _check_ids(vocabulary: dict[str, Any]) -> None:
     ids = list(vocabulary.values())
     if not ids or not all(type(index) is int and 0 <= index < LARGEST_VOCABULARY for index in ids):
         raise InputError(f"the tokenizer's ids are not all whole numbers from 0 to {LARGEST_VOCABULARY - 1}")
 
 
 def _check_vocabulary(vocabulary: dict[str, int]) -> None:
-    _check_ids(vocabulary)
     size = len(vocabulary)
     alphabet = set(_byte_alphabet().values())
     if sorted(vocabulary.values()) != list(range(size)):
@@ -288,7 +287,8 @@ def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
         steps = steps["pretokenizers"] if steps["type"] == "Sequence" else [steps]
         patterns = [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"]
         vocabulary = dict(model["vocab"])
-        merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
+        spelled = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+        merges = [(str(left), str(right)) for left, right in spelled]
         vocabulary |= {added["content"]: added["id"] for added in content["added_tokens"]}
         kind = model.get("type", "BPE")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -302,6 +302,7 @@ def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
         raise _FormError("it changes the text before encoding (a normalizer)")
     if [pattern.replace("\r", r"\r").replace("\n", r"\n") for pattern in patterns] != [PATTERN]:
         raise _FormError("it cuts text by another pattern")
+    _check_ids(vocabulary)
     return vocabulary, merges
 
 
