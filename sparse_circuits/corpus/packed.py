@@ -16,7 +16,7 @@ How a batch is drawn, from its step number alone:
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +25,7 @@ from sparse_circuits.files import read_json
 from sparse_circuits.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
-Split = Literal["train", "validation"]
-SPLITS: tuple[Split, ...] = ("train", "validation")
+SPLITS = ("train", "validation")
 _ROUNDS = 6
 """Feistel rounds: four make a pseudo-random permutation, two more for the tiny domains of small corpora."""
 
@@ -72,10 +71,11 @@ class PackedCorpus:
                 f"corpus {folder} was packed with the tokenizer of hash {own.hash}, not the given one of "
                 f"hash {tokenizer.hash}; pack it again with that tokenizer"
             )
-        train, validation = (_open_tokens(folder, split, manifest, verify) for split in SPLITS)
+        dtype = token_dtype(own.vocab_size)
+        train, validation = (_open_tokens(folder, split, manifest, dtype, verify) for split in SPLITS)
         return cls(folder, own, train, validation, manifest)
 
-    def tokens(self, split: Split) -> np.ndarray:
+    def tokens(self, split: str) -> np.ndarray:
         """The tokens of `split`.
 
         Raises:
@@ -85,7 +85,7 @@ class PackedCorpus:
             raise InputError(f"no split {split!r}; the splits are {', '.join(SPLITS)}")
         return self.train if split == "train" else self.validation
 
-    def windows_per_epoch(self, split: Split, block_size: int) -> int:
+    def windows_per_epoch(self, split: str, block_size: int) -> int:
         """How many windows of `block_size` predictions one pass over `split` has.
 
         Raises:
@@ -101,7 +101,7 @@ class PackedCorpus:
             )
         return count // block_size
 
-    def batch(self, split: Split, step: int, batch_size: int, block_size: int, seed: int) -> np.ndarray:
+    def batch(self, split: str, step: int, batch_size: int, block_size: int, seed: int) -> np.ndarray:
         """The batch of step `step` (from 0): the same for the same arguments, whatever was asked before.
 
         Args:
@@ -170,14 +170,15 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} has corpus format version {version}; this library reads version {FORMAT_VERSION}: "
             "build the corpus again"
         )
-    if missing := {"tokenizer_hash", "vocab_size", "splits"} - set(manifest):
+    if missing := {"tokenizer_hash", "splits"} - set(manifest):
         raise InputError(f"{path} lacks {', '.join(sorted(missing))}; build the corpus again")
     return manifest
 
 
-def _open_tokens(folder: Path, split: str, manifest: dict[str, Any], verify: bool) -> np.ndarray:
+def _open_tokens(
+    folder: Path, split: str, manifest: dict[str, Any], dtype: np.dtype, verify: bool
+) -> np.ndarray:
     path = folder / f"{split}.bin"
-    dtype = token_dtype(manifest["vocab_size"])
     try:
         expected = manifest["splits"][split]["tokens"] * dtype.itemsize
         digest = manifest["splits"][split]["sha256"]

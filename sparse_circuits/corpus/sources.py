@@ -1,7 +1,6 @@
 """Where documents come from: folders of Python files, the running Python installation, generated idioms.
 
-A source yields whole documents as text, always in the same order, and says what it left out and why. What
-the file
+A source yields whole documents as text, always in the same order, and says what it left out and why. The file
 sources leave out:
 
 - folders that hold no source of their own: hidden ones, `__pycache__`, `node_modules`, virtual environments
