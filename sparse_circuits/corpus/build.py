@@ -203,6 +203,8 @@ class _Documents:
 
     def batches(self, chosen: np.ndarray) -> Iterator[tuple[np.ndarray, list[str], int]]:
         """Runs of `chosen` of about `BATCH` bytes: their sources, their texts and their size in bytes."""
+        if len(chosen) == 0:
+            return
         sizes = np.diff(self._ends)
         sources = np.array(self._source)
         groups = np.cumsum(sizes[chosen]) // BATCH

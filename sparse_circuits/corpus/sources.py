@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from sparse_circuits.errors import InputError
 
@@ -33,6 +33,7 @@ _NO_SOURCE = {"__pycache__", "node_modules", "site-packages", "dist-packages"}
 _TESTS = {"test", "tests", "idle_test"}
 
 
+@runtime_checkable
 class Source(Protocol):
     """Anything that yields documents."""
 
