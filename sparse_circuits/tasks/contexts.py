@@ -7,6 +7,7 @@ where the deciding line begins, after that line's indentation.
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import indent
 
 from sparse_circuits.tasks.task import Template
 
@@ -34,18 +35,16 @@ _REPORT = (
     "$name7 = max($name8, $number7)\n$name9 = $name7 - $number8\n",
     "def $call7($name7):\n    if $name7 is None:\n        return $number7\n    ",
     "import os\n\n$name7 = os.getcwd()\n",
-    "class Box:\n    def $call7(self, $name7):\n        self.$name7 = $name7\n        ",
+    "$name7 = $call7($number7, $number8)\n$name8 = $name7\n",
     "$name7 = $number7\n$name7 += $number8\nprint($name7)\n\n",
 )
 _OOD = (
-    "import time\n\n\ndef $call7($name7, $name8=$number7):\n    $name9 = $name7 + $name8\n"
-    "    if $name9 > $number8:\n        return $name9\n    return $name7\n\n\n",
-    "$name7 = $number7\n$name8 = $number8\n$name9 = $name7 * $name8\n"
-    "if $name9 >= $number9:\n    print($name9)\nelse:\n    $name9 = $name7\n\n",
-    "class Store:\n    def $call7(self, $name7, $name8):\n        self.$name7 = $name7\n"
-    "        self.$name8 = $name8\n        $name9 = $name7 - $name8\n        ",
+    "import time\n\n\ndef $call7($name7, $name8=$number7):\n    return $name7 + $name8\n\n\n",
+    "$name7 = $number7\n$name8 = $number8\nif $name7 >= $number9:\n    print($name7)\nelse:\n"
+    "    $name7 = $name8\n\n",
+    "class Store:\n    def $call7(self, $name7, $name8):\n        self.$name7 = $name8\n        ",
     "try:\n    $name7 = $call7($number7)\nexcept ValueError:\n    $name7 = None\n\n"
-    "if $name7 is not None:\n    $name8 = round($name7, 2)\n    ",
+    "if $name7 is not None:\n    ",
 )
 CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "prune": _PRUNE,
@@ -66,6 +65,8 @@ def in_contexts(
     for line, (a, b) in enumerate(lines):
         for number, context in enumerate(CONTEXTS[split]):
             indentation = context.rpartition("\n")[2]
-            side_a, side_b = (context + side.replace("\n", "\n" + indentation) for side in (a, b))
+            side_a, side_b = (
+                context + indent(side, indentation).removeprefix(indentation) for side in (a, b)
+            )
             templates.append(Template(f"{split}/{line}.{number}", side_a, side_b, right_a, right_b))
     return tuple(templates)

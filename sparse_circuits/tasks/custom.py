@@ -43,8 +43,7 @@ def task_from_jsonl(path: str | Path) -> Task:
 
     Raises:
         InputError: the file cannot be read; a line is not a pair (the message names file and line); a pair
-            comes twice;
-            a template is in two splits.
+            comes twice; a template is in two splits.
     """
     path = Path(path)
     lines = [_parse(where, text) for where, text in _numbered(path)]
@@ -120,7 +119,7 @@ def _parse(where: str, text: str) -> _Line:
     split = content.get("split")
     if split is None:
         split = _split_by_hash(group if group is not None else json.dumps([a, b, right_a, right_b]))
-    name = group if group is not None else where.rpartition(":")[2]
+    name = group if group is not None else f"line {where.rpartition(':')[2]}"
     a, b, right_a = (text.replace("$", "$$") for text in (a, b, right_a))
     return _Line(where, split, Template(name, a, b, right_a, right_b and right_b.replace("$", "$$")))
 

@@ -1,7 +1,7 @@
 """How wrong a model is on a task.
 
 Source: arXiv 2511.13653, the binary tasks: cross-entropy between the two completions, or between one token
-    and all others. Both are one formula:
+and all others. Both are one formula:
 1. the log-odds of being right, d = log Σ exp(logits of what is right) − log Σ exp(logits of what is wrong),
    where the sums run over one token, or over every token but one (`ANY`);
 2. the loss of a side, −log σ(d), stable for any d;

@@ -111,8 +111,8 @@ def _prompt_tokens(prompt: str, completion: str, token: int, tokenizer: Tokenize
     joined = tokenizer.encode(prompt + completion)
     if joined != [*tokens, token]:
         raise InputError(
-            f"{where}: after the prompt ending in {prompt[-20:]!r} the completion {completion!r} is not a token"
-            f" of its own, the text ends in the tokens {_spelled(joined[-4:], tokenizer)};"
+            f"{where}: after the prompt ending in {prompt[-20:]!r} the completion {completion!r} is not a"
+            f" token of its own, the text ends in the tokens {_spelled(joined[-4:], tokenizer)};"
             " move the border between prompt and completion"
         )
     return tokens

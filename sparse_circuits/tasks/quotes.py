@@ -1,8 +1,8 @@
 """Closing a string with the quote that opened it.
 
 Source: arXiv 2511.13653, the task `single_double_quote`. The sides differ in the opening quote alone. Strings
-    are the last argument of a call, so that the completion closes string and call in one token. Out of
-    distribution, closed strings in both quotes and apostrophes stand before.
+are the last argument of a call, so that the completion closes string and call in one token. Out of
+distribution, closed strings in both quotes and apostrophes stand before.
 """
 
 from sparse_circuits.tasks.contexts import in_contexts

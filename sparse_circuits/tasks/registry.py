@@ -4,7 +4,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from sparse_circuits.errors import InputError
+from sparse_circuits.tasks.brackets import BRACKET_COUNTING
 from sparse_circuits.tasks.custom import task_from_python
+from sparse_circuits.tasks.loops import FOR_WHILE
 from sparse_circuits.tasks.quotes import SINGLE_DOUBLE_QUOTE
 from sparse_circuits.tasks.task import Task
 
@@ -20,7 +22,7 @@ class Registry(dict[str, Task]):
         )
 
 
-TASKS = Registry({task.name: task for task in (SINGLE_DOUBLE_QUOTE,)})
+TASKS = Registry({task.name: task for task in (SINGLE_DOUBLE_QUOTE, BRACKET_COUNTING, FOR_WHILE)})
 
 
 def get_task(name_or_path: str | Path) -> Task:

@@ -1,7 +1,7 @@
 """A task: many pairs from a few templates and word lists.
 
 Source: arXiv 2511.13653, the binary tasks. A template is a pair of prompts with slots; a slot `$name`,
-    `$name2`, ... is filled with a word of the kind `name`. Drawing n pairs of a split:
+`$name2`, ... is filled with a word of the kind `name`. Drawing n pairs of a split:
 1. share n evenly among the split's templates, as far as each has distinct fill-ins;
 2. draw that many distinct fill-in numbers from each template;
 3. write each number in mixed radix: every slot takes its word, no word is taken twice in a pair;
@@ -14,7 +14,8 @@ import json
 import random
 import string
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -105,7 +106,7 @@ class Task:
     @property
     def loss(self) -> Loss:
         """`two_token`: a choice between two completions; `one_token`: one completion or anything else."""
-        first = next(iter(self.templates.values()))[0]
+        first = self.templates[self.splits[0]][0]
         return "one_token" if first.right_b is None else "two_token"
 
     @property
@@ -133,9 +134,34 @@ class Task:
         words = self.words.get(split, {})
         return sum(template.capacity(words) for template in self._templates(split))
 
+    def draw(self, split: str = "report", n: int = 64, seed: int = 0) -> list[Pair]:
+        """n distinct pairs as written, spread evenly over templates; all there are, with a warning, if fewer.
+
+        Raises:
+            InputError: no such split; n below 1.
+        """
+        if n < 1:
+            raise InputError(f"{n} pairs asked: ask for at least 1")
+        if n > self.size(split):
+            warnings.warn(
+                f"task {self.name!r} has {self.size(split)} distinct pairs in split {split!r}, {n} were"
+                " asked: all of them are used",
+                stacklevel=2,
+            )
+        generator = random.Random(f"{self.name}/{split}/{n}/{seed}")
+        words = self.words.get(split, {})
+        templates = generator.sample(self._templates(split), len(self._templates(split)))
+        capacities = [template.capacity(words) for template in templates]
+        pairs = [
+            template.fill(words, number)
+            for template, capacity, share in zip(templates, capacities, _shares(n, capacities), strict=True)
+            for number in _distinct(generator, share, capacity)
+        ]
+        generator.shuffle(pairs)
+        return pairs
+
     def pairs(self, tokenizer: Tokenizer, split: str = "report", n: int = 64, seed: int = 0) -> list[Pair]:
-        """n distinct pairs, spread evenly over the split's templates; all pairs, with a warning, if they are
-        fewer.
+        """The pairs of `draw`, with completions settled for the tokenizer (see `sparse_circuits.tasks.pair`).
 
         Raises:
             InputError: no such split; n below 1; a pair that this tokenizer cannot ask (see `encode_pair`).
@@ -151,13 +177,20 @@ class Task:
             InputError: as `pairs`; or a block size too small for the evidence.
         """
         encoded = [tokens for _, tokens in self._encoded(tokenizer, split, n, seed)]
-        return collate(encoded, tokenizer.end_of_text, block_size, self.loss)
+        with self._named_in_errors():
+            return collate(encoded, tokenizer.end_of_text, block_size, self.loss)
 
     def _encoded(self, tokenizer: Tokenizer, split: str, n: int, seed: int) -> list[tuple[Pair, EncodedPair]]:
         """The drawn pairs, with settled completions, as text and as tokens."""
-        try:
-            settled = [settle(pair, tokenizer) for pair in self._draw(split, n, seed)]
+        settled = [settle(pair, tokenizer) for pair in self.draw(split, n, seed)]
+        with self._named_in_errors():
             return [(pair, encode_pair(pair, tokenizer)) for pair in settled]
+
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        """Put the task's name before what is wrong with one of its pairs."""
+        try:
+            yield
         except InputError as error:
             raise InputError(f"task {self.name!r}, {error}") from error
 
@@ -168,28 +201,6 @@ class Task:
         if split not in self.splits:
             raise InputError(f"task {self.name!r} has no {split!r} split, only {', '.join(self.splits)}")
         return self.templates[split]
-
-    def _draw(self, split: str, n: int, seed: int) -> list[Pair]:
-        """Steps 1 to 4 of this module."""
-        if n < 1:
-            raise InputError(f"{n} pairs asked: ask for at least 1")
-        if n > self.size(split):
-            warnings.warn(
-                f"task {self.name!r} has {self.size(split)} distinct pairs in split {split!r}, {n} were"
-                " asked: all of them are used",
-                stacklevel=4,
-            )
-        generator = random.Random(f"{self.name}/{split}/{n}/{seed}")
-        words = self.words.get(split, {})
-        templates = generator.sample(self._templates(split), len(self._templates(split)))
-        capacities = [template.capacity(words) for template in templates]
-        pairs = [
-            template.fill(words, number)
-            for template, capacity, share in zip(templates, capacities, _shares(n, capacities), strict=True)
-            for number in _distinct(generator, share, capacity)
-        ]
-        generator.shuffle(pairs)
-        return pairs
 
 
 def _kind(slot: str) -> str:

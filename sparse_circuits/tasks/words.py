@@ -3,6 +3,7 @@
 Every word belongs to one split and one kind, so tasks built from them are disjoint by construction.
 """
 
+import random
 from collections.abc import Mapping
 
 from sparse_circuits.tasks.task import SPLITS
@@ -35,13 +36,14 @@ _TEXTS = {
     "report": "passed green east medium friday orange loaded goodbye valid fox river chair new",
     "ood": "purple whale west huge sunday lemon blocked invalid planet bridge garden seven",
 }
-_LONGEST_NUMBER = 100
+_NUMBERS = tuple(str(number) for number in range(1, 101))
 
 
 def _numbers(split: str) -> tuple[str, ...]:
-    """Numbers from 1 to 99, dealt out so that every split has short and long ones."""
-    remainders = {"prune": (0, 1), "calibrate": (2,), "report": (3,), "ood": (4,)}[split]
-    return tuple(str(number) for number in range(1, _LONGEST_NUMBER) if number % 5 in remainders)
+    """Twice as many numbers for pruning as for each other split, dealt out at random."""
+    dealt = random.Random("numbers").sample(_NUMBERS, len(_NUMBERS))
+    first = 20 * (SPLITS.index(split) + 1) if split != "prune" else 0
+    return tuple(sorted(dealt[first : first + (40 if split == "prune" else 20)], key=int))
 
 
 def words(*kinds: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:

@@ -8,7 +8,7 @@ from sparse_circuits.tokenizer import Tokenizer
 
 @pytest.fixture(scope="session")
 def corpus() -> list[str]:
-    return [program(0, index) for index in range(1500)]
+    return [program(0, index) for index in range(800)]
 
 
 @pytest.fixture(scope="session", params=[1024, 2048])
