@@ -202,9 +202,9 @@ class SparsityConfig:
 class TrainConfig:
     """Train a weight-sparse transformer on a packed corpus."""
 
-    corpus: Path
+    corpus: Path = Path("runs/corpus")
     """Folder made by `sparse-circuits corpus`."""
-    out: Path
+    out: Path = Path("runs/model")
     """Folder for the model; must not hold one already, unless resuming."""
     model: GPTConfig = field(default_factory=GPTConfig)
     sparsity: SparsityConfig = field(default_factory=SparsityConfig)

@@ -103,7 +103,7 @@ class Loop:
         device = next(iter(self._parameters.values())).device
         with autocast(self.config.precision, device):
             loss, figures = self.objective.loss(self.step)
-        value = float(loss)
+        value = float(loss.detach())
         if not math.isfinite(value) or value > self.objective.loss_limit():
             raise Diverged(self._loss_trouble(value))
         self._optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,131 @@
+"""The command line: one verb, one dataclass.
+
+Results go to standard output (`--json` for scripts), progress and warnings to standard error. Bad input prints one line
+and exits with 2, a run that cannot go on with 1, Ctrl-C with 130. Nothing heavy is imported to show help.
+"""
+
+import contextlib
+import difflib
+import importlib
+import io
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from sparse_circuits.errors import Diverged, InputError
+
+VERBS = {
+    "demo": "train a small sparse model on Python code and prune the circuit of one task",
+    "corpus": "pack Python files, this installation's source or generated programs into token files",
+    "train": "train a weight-sparse (or dense) transformer on a packed corpus",
+    "tasks": "list the tasks, or show the pairs of one and how a model does on it",
+    "prune": "find the circuit of a task in a model",
+    "generate": "continue a prompt",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(given)
+    except InputError as error:
+        return _fail(str(error), 2)
+    except Diverged as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); Python must not complain about it when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if given else 2
+    if given[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"sparse-circuits {version('sparse-circuits')}")
+        return 0
+    verb, rest = given[0], given[1:]
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(f"unknown command {verb!r}; {hint}choose among {', '.join(VERBS)}")
+    module = importlib.import_module(f"sparse_circuits.commands.{verb}")
+    presets = getattr(module, "PRESETS", {})
+    preset, rest = _take_preset(rest, presets)
+    command = _parse(verb, module.Command, rest, presets[preset]() if preset else None, presets)
+    with warnings.catch_warnings():
+        warnings.showwarning = _one_line_warning
+        module.run(command)
+    return 0
+
+
+def _overview() -> str:
+    lines = ["usage: sparse-circuits COMMAND [--help] [flags]", "", "commands:"]
+    lines += [f"  {verb:10s}{summary}" for verb, summary in VERBS.items()]
+    return "\n".join([*lines, "", "The whole path in one go: sparse-circuits demo"])
+
+
+def _take_preset(rest: list[str], presets: dict[str, Any]) -> tuple[str | None, list[str]]:
+    """Split `--preset NAME` off the flags: it is what the other flags are relative to."""
+    for position, argument in enumerate(rest if presets else []):
+        if argument == "--preset" or argument.startswith("--preset="):
+            inline = argument.partition("=")[2]
+            name = inline or (rest[position + 1] if position + 1 < len(rest) else "")
+            if name not in presets:
+                raise InputError(f"unknown preset {name!r}; choose among {', '.join(presets)}")
+            return name, rest[:position] + rest[position + (1 if inline else 2) :]
+    return None, rest
+
+
+def _parse(verb: str, kind: type, rest: list[str], default: Any, presets: dict[str, Any]) -> Any:
+    import tyro
+
+    description = kind.__doc__ or ""
+    if presets:
+        description += f"\n\n--preset NAME starts from one of: {', '.join(presets)}."
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            return tyro.cli(
+                kind,
+                prog=f"sparse-circuits {verb}",
+                description=description,
+                args=rest,
+                config=(tyro.conf.OmitArgPrefixes,),
+                **({} if default is None else {"default": default}),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise InputError(_one_line(captured.getvalue(), verb)) from None
+
+
+def _one_line(text: str, verb: str) -> str:
+    """The parser's boxed message as one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    lines = [re.sub(r"[│╰╯─]+", " ", line).strip() for line in plain.splitlines() if not line.startswith("╭")]
+    words = " ".join(line for line in lines if line)
+    words = re.sub(r"For full helptext, .*|Error parsing config(\.\w+)?: ", "", words)
+    return f"{' '.join(words.split())}; see `sparse-circuits {verb} --help`"
+
+
+def _one_line_warning(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"sparse-circuits: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""A circuit as a thing: it carries all that is needed to execute it again and get the same loss.
+
+On disk it is a folder: `circuit.json` (readable: which model and task, kept nodes, scores, settings) and
+`circuit.safetensors` (every node's mean with its standard error, its mask parameter, the calibration's shift).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sparse_circuits import checkpoint
+from sparse_circuits.circuits import edges as graph
+from sparse_circuits.circuits.calibration import Calibration
+from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.nodes import NodeSpace, keep_only
+from sparse_circuits.config import PruneConfig, from_json, to_json
+from sparse_circuits.errors import InputError
+from sparse_circuits.files import read_json, write_json
+from sparse_circuits.model import GPT
+from sparse_circuits.sites import Tap
+from sparse_circuits.tasks import Examples, Task, get_task, task_losses
+
+FORMAT = 1
+ROWS_PER_BATCH = 256
+
+
+@dataclass
+class Circuit:
+    """The kept nodes of one task in one model, with everything that makes them executable.
+
+    Made by `prune`, or from any choice of nodes by hand. Losses are in nats, means over both sides of all pairs.
+    """
+
+    model: GPT
+    task: Task
+    nodes: dict[str, tuple[int, ...]]
+    """Kept channels by site, ascending."""
+    means: Means
+    """Of every node of the model."""
+    config: PruneConfig = field(default_factory=PruneConfig)
+    scores: Float[Tensor, "nodes"] | None = None
+    """Every node's mask parameter after training, by which they were ranked."""
+    calibration: Calibration | None = None
+    found: dict[str, Any] = field(default_factory=dict)
+    """What pruning recorded: sizes before and after cleaning, losses, seconds."""
+
+    def __post_init__(self) -> None:
+        self.space = NodeSpace(self.model.config)
+        self.kept = self.space.flat(self.nodes)
+        self.nodes = self.space.by_site(self.kept)
+        if self.means.values.shape != (self.space.total,):
+            raise InputError(
+                f"{len(self.means.values)} ablation means for a model of {self.space.total} nodes: "
+                "they are another model's"
+            )
+
+    @property
+    def held(self) -> Float[Tensor, "nodes"]:
+        """What each removed node is held at."""
+        return self.means.values if self.config.ablation == "mean" else torch.zeros(self.space.total)
+
+    @property
+    def size(self) -> int:
+        """Number of kept nodes."""
+        return int(self.kept.sum())
+
+    @cached_property
+    def edges(self) -> list[graph.Edge]:
+        """Nonzero weights between kept nodes."""
+        return graph.edges(self.model, self.nodes)
+
+    def tap(self) -> Tap:
+        """The tap that turns the model into this circuit: `model(tokens, tap=circuit.tap())`."""
+        device = next(self.model.parameters()).device
+        return keep_only(self.space, self.kept.to(device), self.held.to(device))
+
+    def examples(self, split: str = "report") -> Examples:
+        """The fixed pairs its losses are measured on."""
+        return fixed_examples(self.model, self.task, split, self.config)
+
+    def loss(self, split: str = "report", calibrated: bool = False) -> float:
+        """The circuit's task loss in nats on the fixed pairs of `split`."""
+        examples = self.examples(split)
+        logits = last_logits(self.model, examples, self.tap())
+        if not calibrated:
+            return float(task_losses(logits, examples).mean())
+        if self.calibration is None:
+            raise InputError("this circuit has no calibration; ask for the uncalibrated loss")
+        return float(self.calibration.losses(logits, examples).mean())
+
+    def save(self, folder: str | Path) -> None:
+        """Write the circuit to `folder`, which is made if it does not exist."""
+        folder = Path(folder)
+        checkpoint.make_folder(folder)
+        tensors = {"means": self.means.values, "standard_error": self.means.standard_error}
+        if self.scores is not None:
+            tensors["scores"] = self.scores
+        if self.calibration is not None:
+            tensors["shift"] = self.calibration.shift
+        checkpoint.write_tensors(folder / "circuit.safetensors", tensors)
+        write_json(folder / "circuit.json", self.description())
+
+    def description(self) -> dict[str, Any]:
+        """What `circuit.json` holds."""
+        outside = graph.embedding_edges(self.model, self.nodes)
+        return {
+            "format": FORMAT,
+            "task": {
+                "name": self.task.name,
+                "version": self.task.version,
+                "fingerprint": self.task.fingerprint,
+            },
+            "model": {
+                "hash": checkpoint.model_hash(self.model),
+                "folder": None if self.model.folder is None else str(self.model.folder.resolve()),
+            },
+            "sizes": {
+                "nodes": self.size,
+                "edges": len(self.edges),
+                "embedding_edges": outside[0],
+                "unembedding_edges": outside[1],
+            },
+            "nodes": {site: list(channels) for site, channels in self.nodes.items()},
+            "calibration_scale": None if self.calibration is None else self.calibration.scale,
+            "mean_tokens": self.means.tokens,
+            "found": self.found,
+            "config": to_json(self.config),
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path, model: GPT | None = None, task: Task | None = None) -> "Circuit":
+        """Read a circuit folder.
+
+        Args:
+            model: its model; by default the model folder it was pruned from.
+            task: its task; by default the registered one of that name.
+
+        Raises:
+            InputError: damaged files, or a model or task that is not its own.
+        """
+        folder = Path(folder)
+        path = folder / "circuit.json"
+        if not path.is_file():
+            raise InputError(f"no circuit at {folder}: expected a folder with circuit.json, as `prune` writes it")
+        described = read_json(path)
+        tensors, _ = checkpoint.read_tensors(folder / "circuit.safetensors")
+        try:
+            if described["format"] != FORMAT:
+                raise InputError(f"{path}: format {described['format']!r}; this version reads format {FORMAT}")
+            model = _own_model(described["model"], model, path)
+            task = _own_task(described["task"], task, path)
+            scale = described["calibration_scale"]
+            return cls(
+                model,
+                task,
+                {site: tuple(channels) for site, channels in described["nodes"].items()},
+                Means(tensors["means"], tensors["standard_error"], int(described["mean_tokens"])),
+                from_json(PruneConfig, described["config"], str(path)),
+                tensors.get("scores"),
+                None if scale is None else Calibration(float(scale), tensors["shift"]),
+                described["found"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is damaged: {error!r}; prune again") from error
+
+
+def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> Examples:
+    """The pairs of `split` on which circuits are compared: the same for the same task, tokenizer and count."""
+    if model.tokenizer is None:
+        raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
+    examples = task.examples(
+        model.tokenizer, split, config.eval_pairs, seed=0, block_size=model.config.block_size
+    )
+    return examples.to(next(model.parameters()).device)
+
+
+@torch.no_grad()
+def last_logits(model: GPT, examples: Examples, tap: Tap | None = None) -> Float[Tensor, "rows V"]:
+    """Logits at each row's last prompt token, in float32."""
+    parts = []
+    # Rows of like length together, so that short prompts do not pay for long ones.
+    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
+        width = int(examples.last[rows].max()) + 1
+        parts.append((rows, model(examples.tokens[rows, :width], tap=tap, at=examples.last[rows]).float()))
+    logits = torch.empty(
+        len(examples.last), model.config.vocab_size, device=examples.tokens.device, dtype=torch.float32
+    )
+    for rows, part in parts:
+        logits[rows] = part
+    return logits
+
+
+def _own_model(described: Mapping[str, Any], model: GPT | None, path: Path) -> GPT:
+    if model is None:
+        if described["folder"] is None:
+            raise InputError(f"{path} names no model folder; pass the model it was pruned from")
+        model = checkpoint.load(described["folder"])
+    given = checkpoint.model_hash(model)
+    if given != described["hash"]:
+        raise InputError(
+            f"{path} belongs to the model {described['hash'][:12]}, the one given is {given[:12]}; "
+            "a circuit runs only on the model it was pruned from"
+        )
+    return model
+
+
+def _own_task(described: Mapping[str, Any], task: Task | None, path: Path) -> Task:
+    task = task if task is not None else get_task(described["name"])
+    if task.fingerprint != described["fingerprint"]:
+        raise InputError(
+            f"{path} was pruned for {described['name']} version {described['version']}; the task given is "
+            f"{task.name} version {task.version} with other pairs: pass the task it was made with"
+        )
+    return task

@@ -1,0 +1,143 @@
+"""Find the circuit of one task in one model (paper, section 3 and appendix B).
+
+1. Ablation means over held-out text.
+2. Learn masks through the training loop, on the task's `prune` split.
+3. Discretise on the `calibrate` split: the smallest set of best-ranked nodes that meets the target loss.
+4. Clean on the same split: drop nodes without a path, then nodes without effect.
+5. Calibrate on the same split, and measure everything on the `report` split.
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_circuits.circuits.calibration import calibrate
+from sparse_circuits.circuits.circuit import Circuit, fixed_examples, last_logits
+from sparse_circuits.circuits.edges import edges
+from sparse_circuits.circuits.masks import MaskLearning
+from sparse_circuits.circuits.means import Means, means_for
+from sparse_circuits.circuits.search import Evaluator, discretise, drop_unconnected, drop_unneeded
+from sparse_circuits.config import PruneConfig
+from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.errors import InputError
+from sparse_circuits.loop import Loop
+from sparse_circuits.model import GPT
+from sparse_circuits.progress import Bar
+from sparse_circuits.tasks import Task, get_task, task_losses
+
+
+def prune(
+    model: GPT,
+    task: Task | str,
+    target_loss: float | None = None,
+    *,
+    config: PruneConfig | None = None,
+    text: PackedCorpus | Path | None = None,
+    means: Means | None = None,
+    progress: bool = False,
+) -> Circuit:
+    """Find the smallest circuit of `task` in `model` whose loss is at most `target_loss`.
+
+    Args:
+        model: a model with a tokenizer; its weights are not changed.
+        task: a task, or the name of a registered one.
+        target_loss: nats on the calibration split; overrides the config's.
+        config: all other settings.
+        text: held-out text for the ablation means; by default the corpus the model was trained on.
+        means: ablation means computed before.
+        progress: show progress on standard error.
+
+    Raises:
+        InputError: the task does not suit the model's tokenizer, there is no text for the means, or the model itself
+            does not reach the target.
+    """
+    started = time.monotonic()
+    config = config or PruneConfig()
+    if target_loss is not None:
+        config = replace(config, target_loss=target_loss)
+    task = get_task(task) if isinstance(task, str) else task
+    examples = fixed_examples(model, task, "calibrate", config)
+    full = float(task_losses(last_logits(model, examples), examples).mean())
+    if not full <= config.target_loss:
+        raise InputError(
+            f"the model's own loss on {task.name} is {full:.3f}, above the target {config.target_loss:g}: no circuit "
+            "can be found for what the model does not do; raise the target or train longer"
+        )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        means = means or means_for(model, text, config.mean_tokens, progress)
+        return _Pruning(model, task, config, means, progress).run(started)
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+class _Pruning:
+    def __init__(self, model: GPT, task: Task, config: PruneConfig, means: Means, progress: bool):
+        self.model, self.task, self.config, self.means, self.progress = model, task, config, means, progress
+        held = means.values if config.ablation == "mean" else torch.zeros_like(means.values)
+        self.evaluate = Evaluator(model, fixed_examples(model, task, "calibrate", config), held)
+        self.objective = MaskLearning(model, task, held, config)
+
+    def run(self, started: float) -> Circuit:
+        self._learn()
+        scores = self.objective.tau.detach().cpu()
+        kept = discretise(self.evaluate, scores, self.config.target_loss)
+        assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
+        sizes = {"learned": int((scores >= 0).sum()), **self._sizes("discretised", kept)}
+        if self.config.clean:
+            kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
+            sizes |= self._sizes("connected", kept)
+            kept = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress)
+            kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
+        circuit = Circuit(
+            self.model,
+            self.task,
+            self.evaluate.space.by_site(kept),
+            self.means,
+            self.config,
+            scores,
+            calibrate(self.evaluate.logits(kept).cpu(), self.evaluate.examples.to("cpu")),
+        )
+        circuit.found = {"sizes": sizes, **measure(circuit), "seconds": round(time.monotonic() - started, 1)}
+        return circuit
+
+    def _learn(self) -> None:
+        steps = self.config.loop.steps
+        with Bar("masks", steps, self.progress) as bar:
+            for log in Loop(self.objective, self.config.loop):
+                figures = log.figures
+                bar.update(log.step, f"task loss {figures['task_loss']:.3f}  nodes {figures['nodes']:.0f}")
+
+    def _sizes(self, stage: str, kept: Tensor) -> dict[str, int]:
+        nodes = self.evaluate.space.by_site(kept)
+        return {stage: int(kept.sum()), f"{stage}_edges": len(edges(self.model, nodes))}
+
+
+def measure(circuit: Circuit) -> dict[str, Any]:
+    """Losses of model, circuit and empty circuit by split, and each kept node's cost, on the fixed pairs."""
+    splits = [split for split in ("calibrate", "report", "ood") if split in circuit.task.splits]
+    losses: dict[str, dict[str, float]] = {}
+    costs: dict[str, list[float]] = {}
+    for split in splits:
+        examples = circuit.examples(split)
+        evaluate = Evaluator(circuit.model, examples, circuit.held)
+        losses[split] = {
+            "model": float(task_losses(last_logits(circuit.model, examples), examples).mean()),
+            "circuit": evaluate(circuit.kept),
+            "calibrated": circuit.loss(split, calibrated=True),
+            "empty": evaluate(torch.zeros_like(circuit.kept)),
+        }
+        if split == "report":
+            each = evaluate.costs(circuit.kept)
+            costs = {
+                site: [round(float(each[circuit.space.slices[site].start + c]), 6) for c in channels]
+                for site, channels in circuit.nodes.items()
+            }
+    return {"losses": losses, "costs": costs}

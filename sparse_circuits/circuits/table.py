@@ -1,0 +1,113 @@
+"""A circuit as tables a person can read: losses, sizes, and each kept node with its edges and what removing it costs."""
+
+import math
+from collections import defaultdict
+
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.edges import Edge, embedding_edges
+from sparse_circuits.tokenizer import Tokenizer
+
+SHOWN_EDGES = 4
+SHOWN_TOKENS = 3
+
+
+def print_circuit(circuit: Circuit, console: Console | None = None) -> None:
+    """Print `circuit` (as `prune` returns it) on standard output."""
+    console = console or Console(highlight=False)
+    console.print(_losses(circuit))
+    console.print(_sizes(circuit))
+    console.print(_nodes(circuit))
+
+
+def _losses(circuit: Circuit) -> Table:
+    table = Table(title=f"{circuit.task.name}: loss in nats", title_justify="left")
+    table.add_column("split")
+    for name in ("model", "circuit", "circuit, calibrated", "empty circuit", "chance"):
+        table.add_column(name, justify="right")
+    for split, losses in circuit.found["losses"].items():
+        values = [losses[key] for key in ("model", "circuit", "calibrated", "empty")]
+        table.add_row(split, *(f"{value:.4f}" for value in [*values, math.log(2)]))
+    return table
+
+
+def _sizes(circuit: Circuit) -> Table:
+    sizes = circuit.found["sizes"]
+    into, out = embedding_edges(circuit.model, circuit.nodes)
+    table = Table(title=f"size (of {circuit.space.total:,} nodes)", title_justify="left")
+    for name in ("", "nodes", "edges"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row("masks learned", f"{sizes['learned']:,}", "")
+    table.add_row("smallest that meets the target", f"{sizes['discretised']:,}", f"{sizes['discretised_edges']:,}")
+    if "connected" in sizes:
+        table.add_row("on a path", f"{sizes['connected']:,}", f"{sizes['connected_edges']:,}")
+    table.add_row("the circuit", f"{circuit.size:,}", f"{len(circuit.edges):,}", style="bold")
+    table.caption = f"beside them: {into:,} embedding and {out:,} unembedding weights"
+    return table
+
+
+def _nodes(circuit: Circuit) -> Table:
+    incoming: dict[tuple[str, int], list[Edge]] = defaultdict(list)
+    outgoing: dict[tuple[str, int], list[Edge]] = defaultdict(list)
+    for edge in circuit.edges:
+        incoming[edge.target].append(edge)
+        outgoing[edge.source].append(edge)
+    table = Table(title="nodes", title_justify="left")
+    table.add_column("node", no_wrap=True)
+    table.add_column("cost of\nremoval", justify="right")
+    table.add_column("held at", justify="right")
+    table.add_column("reads")
+    table.add_column("feeds")
+    costs = circuit.found["costs"]
+    for site, channels in circuit.nodes.items():
+        for place, channel in enumerate(channels):
+            node = (site, channel)
+            table.add_row(
+                f"{site}:{channel}",
+                f"{costs[site][place]:.4f}",
+                f"{float(circuit.held[circuit.space.slices[site].start + channel]):+.3f}",
+                _edge_list(incoming[node], incoming=True) or _reads(circuit, node),
+                _edge_list(outgoing[node], incoming=False) or _feeds(circuit, node),
+            )
+        table.add_section()
+    table.caption = "removal cost: rise of the report-split loss in nats; weights in parentheses"
+    return table
+
+
+def _edge_list(edges: list[Edge], incoming: bool) -> str:
+    strongest = sorted(edges, key=lambda edge: -abs(edge.weight))
+    names = []
+    for edge in strongest[:SHOWN_EDGES]:
+        site, channel = edge.source if incoming else edge.target
+        names.append(f"{site.split('.', 1)[1]}:{channel} ({edge.weight:+.2f})")
+    more = len(edges) - SHOWN_EDGES
+    return ", ".join(names) + (f", {more} more" if more > 0 else "")
+
+
+def _reads(circuit: Circuit, node: tuple[str, int]) -> str:
+    """Where a node without incoming edges gets its value: the residual channel, and the tokens that write most to it."""
+    site, channel = node
+    if not site.endswith("act_in"):
+        return ""
+    if channel >= circuit.model.config.d_model:
+        return f"position channel {channel - circuit.model.config.d_model}"
+    return _tokens(circuit, circuit.model.wte.weight[:, channel], f"residual {channel}, tokens")
+
+
+def _feeds(circuit: Circuit, node: tuple[str, int]) -> str:
+    """Where a node without outgoing edges goes: the residual channel, and the logits that read it most."""
+    site, channel = node
+    if not site.endswith("resid_delta"):
+        return ""
+    return _tokens(circuit, circuit.model.lm_head.weight[:, channel], f"residual {channel}, logits")
+
+
+def _tokens(circuit: Circuit, weights: Tensor, what: str) -> str:
+    tokenizer = circuit.model.tokenizer
+    assert isinstance(tokenizer, Tokenizer)
+    strongest = weights.detach().abs().sort(descending=True, stable=True).indices[:SHOWN_TOKENS].tolist()
+    named = [f"{tokenizer.decode([i])!r} ({float(weights[i]):+.2f})" for i in strongest if float(weights[i])]
+    return f"{what} {', '.join(named)}" if named else what.split(",")[0]

@@ -1,0 +1,44 @@
+"""`sparse-circuits prune`: a model and a task in, a circuit folder and a readable table out."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparse_circuits.config import PruneConfig
+
+
+@dataclass(frozen=True)
+class Command:
+    """Find the circuit of a task in a model."""
+
+    model: Path
+    """Model folder."""
+    task: str
+    """A task's name, or a .jsonl or .py file with one of your own."""
+    out: Path | None = None
+    """Folder for the circuit; circuits/<task> in the model folder if not given."""
+    corpus: Path | None = None
+    """Packed corpus for the ablation means; the one the model was trained on if not given."""
+    config: PruneConfig = dataclasses.field(default_factory=PruneConfig)
+    json: bool = False
+    """Print the circuit as JSON."""
+
+
+def run(command: Command) -> None:
+    """Prune, save and print the circuit."""
+    from sparse_circuits import checkpoint
+    from sparse_circuits.circuits.prune import prune
+    from sparse_circuits.circuits.table import print_circuit
+    from sparse_circuits.tasks import get_task
+
+    model = checkpoint.load(command.model)
+    task = get_task(command.task)
+    out = command.out or Path(command.model) / "circuits" / task.name
+    circuit = prune(model, task, config=command.config, text=command.corpus, progress=True)
+    circuit.save(out)
+    if command.json:
+        print(json.dumps(circuit.description(), indent=2))
+        return
+    print_circuit(circuit)
+    print(f"saved to {out}")
