@@ -75,7 +75,7 @@ def model_hash(model: GPT) -> str:
     digest = hashlib.sha256(json.dumps(to_json(model.config), sort_keys=True).encode())
     for name, tensor in sorted(_state(model).items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

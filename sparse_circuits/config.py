@@ -105,7 +105,8 @@ class GPTConfig:
         )
         if self.abs_topk is not None:
             require(
-                0 < self.abs_topk <= 1, f"abs_topk is {self.abs_topk}; it must be above 0 and at most 1, or none"
+                0 < self.abs_topk <= 1,
+                f"abs_topk is {self.abs_topk}; it must be above 0 and at most 1, or none",
             )
         for site in self.abs_topk_sites:
             if site not in ABS_TOPK_SITES:

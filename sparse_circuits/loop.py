@@ -146,11 +146,7 @@ class Loop:
         return f"{where} though all parameters are finite: an activation overflowed; lower the learning rate"
 
     def _gradient_trouble(self) -> str:
-        bad = [
-            name
-            for name, p in self._parameters.items()
-            if p.grad is not None and not p.grad.isfinite().all()
-        ]
+        bad = [name for name, p in self._parameters.items() if p.grad is not None and not p.grad.isfinite().all()]
         where = f"the gradient of {bad[0]}" if bad else "the norm of the gradient"
         return f"{where} is NaN or infinite at step {self.step + 1}; lower the learning rate"
 

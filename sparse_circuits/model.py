@@ -53,7 +53,7 @@ class GPT(nn.Module):
         if config.positions != "none":
             width = config.d_model if config.positions == "learned" else config.d_position
             self.wpe = nn.Embedding(config.block_size, width)
-        self.h = nn.ModuleList(_Block(config) for _ in range(config.n_layer))
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = _norm(config, config.d_model)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_embeddings:
@@ -64,6 +64,11 @@ class GPT(nn.Module):
         elif config.bigram_table == "fixed":
             self.register_buffer("bigram_table", torch.zeros(config.vocab_size, config.vocab_size))
         self._initialise(seed)
+
+    @property
+    def blocks(self) -> "list[Block]":
+        """The blocks, first to last."""
+        return list(cast("Any", self.h))
 
     def _initialise(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -100,7 +105,7 @@ class GPT(nn.Module):
             residual = residual + self.wpe.weight[: tokens.shape[1]]
         elif self.config.positions != "none":
             position_channels = self.wpe.weight[: tokens.shape[1]]
-        for layer, block in enumerate(self.h):
+        for layer, block in enumerate(self.blocks):
             residual = block(residual, position_channels, None if tap is None else _Prefixed(tap, layer))
         if tap is not None:
             residual = _tapped(tap, FINAL_SITE, residual)
@@ -112,9 +117,7 @@ class GPT(nn.Module):
             logits = logits + F.embedding(tokens, cast(Tensor, self.bigram_table))
         return logits
 
-    def run(
-        self, tokens: Int64[Tensor, "B T"], record: str | Sequence[str] = (), tap: Tap | None = None
-    ) -> Run:
+    def run(self, tokens: Int64[Tensor, "B T"], record: str | Sequence[str] = (), tap: Tap | None = None) -> Run:
         """Logits together with the activations of the sites that match `record`, e.g. "*.attn.q".
 
         `tap` acts before recording, so what is recorded is what was used.
@@ -168,14 +171,16 @@ class GPT(nn.Module):
                 )
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
+    """One attention and one MLP sublayer, each reading the normed residual stream and adding to it."""
+
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
         self.ln_1 = _norm(config, config.d_model)
-        self.attn = _Attention(config)
+        self.attn = Attention(config)
         self.ln_2 = _norm(config, config.d_model)
-        self.mlp = _MLP(config)
+        self.mlp = MLP(config)
         if config.d_position:
             self.ln_p1 = _norm(config, config.d_position)
             self.ln_p2 = _norm(config, config.d_position)
@@ -202,7 +207,9 @@ class _Block(nn.Module):
         return _keep(residual, self.config, site)
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
+    """Causal attention; q, k and v are numbered over all heads: head = channel // d_head."""
+
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
@@ -213,18 +220,21 @@ class _Attention(nn.Module):
     def forward(self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None") -> Float[Tensor, "B T D"]:
         x = _keep(x, self.config, "attn_in")
         x = x if tap is None else tap("attn.act_in", x)
-        heads = []
+        heads: list[Tensor] = []
         for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True):
             kept = _keep(channels, self.config, f"attn_{name}")
             kept = kept if tap is None else tap(f"attn.{name}", kept)
             heads.append(kept.unflatten(-1, (self.config.n_head, -1)).transpose(1, 2))
-        y = attention(*heads, self.sink_logit).transpose(1, 2).flatten(2)
+        q, k, v = heads
+        y = attention(q, k, v, self.sink_logit).transpose(1, 2).flatten(2)
         y = y if tap is None else tap("attn.y", y)
         delta = _keep(self.c_proj(y), self.config, "attn_out")
         return delta if tap is None else tap("attn.resid_delta", delta)
 
 
-class _MLP(nn.Module):
+class MLP(nn.Module):
+    """One hidden layer of neurons."""
+
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
@@ -300,7 +310,7 @@ def _sample(
 ) -> Int64[Tensor, "B 1"]:
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    logits, order = (logits / temperature).sort(-1, descending=True, stable=True)
+    logits, order = (logits / temperature).sort(stable=True, dim=-1, descending=True)
     probabilities = logits.softmax(-1)
     if top_p is not None:
         # A token stays while the likelier ones together fall short of top_p, so the likeliest always stays.

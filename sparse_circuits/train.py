@@ -94,9 +94,7 @@ class Pretraining:
 
 def annealed(sparsity: SparsityConfig, target: float, progress: float) -> float:
     """The density on its way from 1 to `target` at `progress` (0 to 1) of training."""
-    return density_at(
-        progress, target, sparsity.density_start, sparsity.density_end, sparsity.density_shape
-    )
+    return density_at(progress, target, sparsity.density_start, sparsity.density_end, sparsity.density_shape)
 
 
 def project(model: GPT, sparsity: SparsityConfig, progress: float = 1.0) -> None:

@@ -174,9 +174,7 @@ def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> E
     """The pairs of `split` on which circuits are compared: the same for the same task, tokenizer and count."""
     if model.tokenizer is None:
         raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
-    examples = task.examples(
-        model.tokenizer, split, config.eval_pairs, seed=0, block_size=model.config.block_size
-    )
+    examples = task.examples(model.tokenizer, split, config.eval_pairs, seed=0, block_size=model.config.block_size)
     return examples.to(next(model.parameters()).device)
 
 

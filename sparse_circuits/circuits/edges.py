@@ -26,7 +26,7 @@ class Edge:
 
 def matrices(model: GPT) -> Iterator[tuple[str, str, Tensor]]:
     """Every matrix between node sites as (source site, target site, weight [targets, sources]), in forward order."""
-    for layer, block in enumerate(model.h):
+    for layer, block in enumerate(model.blocks):
         projections = block.attn.c_attn.weight.detach().chunk(3)
         for name, weight in zip("qkv", projections, strict=True):
             yield f"{layer}.attn.act_in", f"{layer}.attn.{name}", weight
@@ -42,9 +42,7 @@ def edges(model: GPT, nodes: Nodes) -> list[Edge]:
         rows, columns = list(nodes.get(target, ())), list(nodes.get(source, ()))
         part = weight[rows][:, columns].cpu()
         for row, column in part.nonzero().tolist():
-            found.append(
-                Edge((source, columns[column]), (target, rows[row]), float(part[row, column]))
-            )
+            found.append(Edge((source, columns[column]), (target, rows[row]), float(part[row, column])))
     return found
 
 

@@ -79,7 +79,10 @@ class MaskLearning:
         tap = scale_nodes(self.space, mask, self.held)
         task = task_loss(self.model(examples.tokens, tap=tap, at=examples.last), examples)
         kept = mask.sum()
-        return task + self.config.k_coef * kept, {"task_loss": float(task.detach()), "nodes": float(kept.detach())}
+        return task + self.config.k_coef * kept, {
+            "task_loss": float(task.detach()),
+            "nodes": float(kept.detach()),
+        }
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:

@@ -63,9 +63,7 @@ def node_means(model: GPT, windows: Int64[Tensor, "n T"], progress: bool = False
     return Means(mean.float().cpu(), (variance / count).sqrt().float().cpu(), count)
 
 
-def means_for(
-    model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, progress: bool = False
-) -> Means:
+def means_for(model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, progress: bool = False) -> Means:
     """The means of `model`, from its folder's cache if they are there.
 
     Args:

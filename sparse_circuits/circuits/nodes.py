@@ -71,9 +71,7 @@ def keep_only(space: NodeSpace, kept: Bool[Tensor, "nodes"], held: Float[Tensor,
     return tap
 
 
-def scale_nodes(
-    space: NodeSpace, mask: Float[Tensor, "nodes"], held: Float[Tensor, "nodes"]
-) -> Tap:
+def scale_nodes(space: NodeSpace, mask: Float[Tensor, "nodes"], held: Float[Tensor, "nodes"]) -> Tap:
     """A differentiable tap: m * x + (1 - m) * held, for masks m that need a gradient."""
 
     def tap(site: str, activation: Tensor) -> Tensor:

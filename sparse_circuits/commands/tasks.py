@@ -36,7 +36,9 @@ def run(command: Command) -> None:
         for pair in row.get("pairs", []):
             print(f"  {pair['prompt_a']!r} -> {pair['completion_a']!r}")
             other = pair["completion_b"]
-            print(f"  {pair['prompt_b']!r} -> {'not ' + repr(pair['completion_a']) if other is None else repr(other)}\n")
+            print(
+                f"  {pair['prompt_b']!r} -> {'not ' + repr(pair['completion_a']) if other is None else repr(other)}\n"
+            )
         if "losses" in row:
             print("  loss in nats (chance 0.693): " + ", ".join(f"{k} {v:.3f}" for k, v in row["losses"].items()))
 
