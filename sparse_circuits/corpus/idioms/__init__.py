@@ -1,8 +1,11 @@
-"""Endless simple Python programs: the "TinyStories for Python" that small sparse models learn from (paper, data).
+"""Endless simple Python programs, a "TinyStories for Python", for a small sparse model to learn idioms from.
 
-`program(seed, index)` is document `index` of the stream `seed`, by random access, the same in every process and on
-every platform. An `Author` (author.py) writes it: layout.py plans its parts, each part draws its constructs from a
-weighted list, and a construct is one function that appends lines.
+`program(seed, index)` is document `index` of the stream `seed`, by random access, the same in every process
+and on every platform. One `Author` (author.py) writes it:
+1. layout.py draws a shape (a script, functions and a script, a class, a main function) and fills it with
+2. constructs from the weighted lists of registry.py: one function each, which appends lines, built on
+3. the variables in scope (author.py, names.py), literals, expressions and the work of loops (bodies.py),
+4. in the words of one theme (themes.py, words.py).
 """
 
 from collections.abc import Iterator

@@ -1,12 +1,12 @@
 """One program in the making: its random choices, habits, names in use, and the lines written so far.
 
-All randomness comes from `Random(seed, index).random()`, whose values Python guarantees for ever, so a document is
-the same on every platform and version.
+All randomness comes from `random.Random.random`, whose values Python guarantees, so that a document is the
+same on every platform and version.
 """
 
 import random
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sparse_circuits.corpus.idioms.themes import THEMES
 
@@ -14,21 +14,36 @@ Item = TypeVar("Item")
 
 INDENT = "    "
 LINE_LIMIT = 88
+QUOTES = ('"', "'")
+
+
+class Function(NamedTuple):
+    """A function the program has defined."""
+
+    name: str
+    arguments: tuple[str, ...]
+    """The kind of each argument: number, count (whole, above 0), text, word (a literal), list, words, rows;
+    own_list or own_words where the function drains its argument."""
+    result: str
+    """The kind of its result: number, text, flag, other, or none."""
 
 
 class Scope:
     """The variables that may be read here, by kind, and every name taken.
 
-    `frozen` holds the names that the loops now open depend on: nothing may assign or grow them.
+    Lists of this record are never empty when the program runs: nothing that is read here is ever drained.
     """
 
-    __slots__ = ("frozen", "lists", "numbers", "rows", "tables", "texts", "used", "words")
+    __slots__ = ("flags", "frozen", "lists", "numbers", "rows", "tables", "texts", "used", "words")
 
-    def __init__(self) -> None:
-        self.used: dict[str, str] = {}
+    def __init__(self, used: dict[str, str]) -> None:
+        self.used = used
+        """Every name taken and its kind."""
         self.frozen: list[str] = []
+        """Names that an open loop depends on: nothing may assign or grow them."""
         self.numbers: list[str] = []
         self.texts: list[str] = []
+        self.flags: list[str] = []
         self.lists: list[tuple[str, str]] = []
         """Lists of numbers: (name, name of an element)."""
         self.words: list[tuple[str, str]] = []
@@ -38,25 +53,6 @@ class Scope:
         self.tables: list[tuple[str, str, str]] = []
         """Dictionaries from strings to numbers: (name, name of a key, name of a value)."""
 
-    def mark(self) -> tuple[int, ...]:
-        """Remember what is readable; `release` forgets what a nested block has added since."""
-        return (
-            len(self.numbers),
-            len(self.texts),
-            len(self.lists),
-            len(self.words),
-            len(self.rows),
-            len(self.tables),
-        )
-
-    def release(self, mark: tuple[int, ...]) -> None:
-        del self.numbers[mark[0] :]
-        del self.texts[mark[1] :]
-        del self.lists[mark[2] :]
-        del self.words[mark[3] :]
-        del self.rows[mark[4] :]
-        del self.tables[mark[5] :]
-
 
 class Author:
     """Writes one program: `lines` grows, everything else steers what comes next."""
@@ -64,30 +60,35 @@ class Author:
     __slots__ = (
         "capital",
         "comments",
-        "constants",
+        "functions",
+        "imports",
         "lines",
         "random",
+        "reserved",
         "roomy",
         "scope",
         "single",
         "speakers",
         "theme",
-        "things",
     )
 
     def __init__(self, seed: int, index: int) -> None:
         self.random = draw = random.Random((seed << 64) | index).random
         self.lines: list[str] = []
-        self.scope = Scope()
+        self.reserved: dict[str, str] = {}
+        """Names of the module that no function may hide: functions, classes and imported modules."""
+        self.scope = Scope({})
+        self.imports: list[str] = []
+        self.functions: list[Function] = []
+        self.speakers = ["print"] * 6
+        """What takes one string and is in reach: print, log.info, the program's own functions."""
         self.theme = THEMES[int(draw() * len(THEMES))]
         # Three programs in five choose the quote of every string anew; the others have a habit.
         habit = draw()
         self.single = 0.5 if habit < 0.6 else (0.02 if habit < 0.8 else 0.98)
-        self.capital = 0.1 if draw() < 0.6 else 0.8
-        self.comments = 0.35 if draw() < 0.3 else 0.06
-        self.roomy = draw()
-        self.speakers = ["print"] * 4
-        """Functions and methods in reach that take one string."""
+        self.capital = 0.05 if draw() < 0.6 else 0.7
+        self.comments = 0.4 if draw() < 0.3 else 0.05
+        self.roomy = 0.25 + 0.5 * draw()
 
     def chance(self, probability: float) -> bool:
         return self.random() < probability
@@ -112,9 +113,25 @@ class Author:
     def quote(self, text: str) -> str:
         """A string literal, its quotes chosen by the program's habit."""
         single = self.random() < self.single
-        mark = "'" if single else '"'
+        mark = QUOTES[single]
         if mark in text:
-            mark = '"' if single else "'"
+            mark = QUOTES[not single]
             if mark in text:
                 return mark + text.replace(mark, "\\" + mark) + mark
         return mark + text + mark
+
+    def reserve(self, name: str, kind: str) -> str:
+        """Take a name of the module: a function, a class, an imported module."""
+        self.reserved[name] = kind
+        self.scope.used[name] = kind
+        return name
+
+    def need(self, module: str, name: str = "") -> bool:
+        """Import a module, or a name from it, at the top; False when something else has the name."""
+        bound = name or module
+        kind = self.scope.used.get(bound)
+        if kind is None and bound not in self.reserved:
+            self.imports.append(f"from {module} import {name}" if name else f"import {module}")
+            self.reserve(bound, "import")
+            return True
+        return kind == "import"

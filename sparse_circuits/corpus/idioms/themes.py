@@ -54,7 +54,7 @@ THEMES = (
     ),
     theme(
         "player game team match turn",
-        "score level health lives speed bonus",
+        "score level strength lives speed bonus",
         "name team_name color status title",
         "knight wizard archer dragon goblin robot pirate ninja queen giant rogue hero",
         "play start win move jump save attack pause",
@@ -62,7 +62,7 @@ THEMES = (
     ),
     theme(
         "message user post comment reply",
-        "length age likes views limit",
+        "length age like_count views limit",
         "name text subject sender topic",
         "hello welcome thanks question reminder notice update invite greeting",
         "send read post delete block follow share answer",
@@ -78,7 +78,7 @@ THEMES = (
     ),
     theme(
         "plant seed tree flower garden",
-        "height width depth days rows",
+        "height width depth days leaf_count",
         "name color season shape label",
         "rose tulip daisy oak pine fern basil mint lily maple cactus ivy moss palm",
         "water plant trim grow pick move cut check",
@@ -86,7 +86,7 @@ THEMES = (
     ),
     theme(
         "recipe dish meal cook ingredient",
-        "minutes servings weight cups price",
+        "minutes servings weight cup_count price",
         "name taste color dish_name unit",
         "soup pasta rice salad pie curry stew toast omelet cake butter sugar salt flour milk",
         "cook bake mix chop serve taste boil stir",
@@ -110,7 +110,7 @@ THEMES = (
     ),
     theme(
         "day forecast storm cloud sensor",
-        "temperature rain wind_speed pressure humidity",
+        "temperature rainfall wind_speed pressure humidity",
         "city season day_name unit station",
         "snow fog hail frost thunder drizzle breeze sunshine ice mist heat rainbow",
         "measure record check predict report watch log collect",
@@ -126,7 +126,7 @@ THEMES = (
     ),
     theme(
         "book reader shelf chapter library",
-        "pages year copies rating lines",
+        "pages year copies rating length",
         "title author owner genre language",
         "novel poem essay comic atlas fable diary memoir story guide legend mystery",
         "read lend return sort borrow find print close",
@@ -134,7 +134,7 @@ THEMES = (
     ),
     theme(
         "runner race lap athlete coach",
-        "time distance speed laps medals rank",
+        "time distance speed lap_count medals rank",
         "name country team_name status sport",
         "tennis soccer hockey rowing judo boxing golf skiing cycling swimming fencing",
         "run train win start finish time rest coach",
@@ -158,7 +158,7 @@ THEMES = (
     ),
     theme(
         "farm field cow tractor barn",
-        "acres weight price milk eggs",
+        "acres weight price profit eggs",
         "name crop owner season color",
         "wheat corn barley oats hay beans carrots pumpkins grapes apples olives onions",
         "plant feed sell milk grow pick store count",
@@ -174,7 +174,7 @@ THEMES = (
     ),
     theme(
         "server packet request node client",
-        "port size delay count_limit load",
+        "port size delay packet_limit load",
         "host status address protocol owner",
         "login logout ping search upload download status config home admin cache proxy",
         "send check start stop block connect load test",
@@ -230,7 +230,7 @@ THEMES = (
     ),
     theme(
         "letter parcel stamp sender address",
-        "weight price distance days count_limit",
+        "weight price distance days postage",
         "name city country street status",
         "postcard envelope magazine gift catalog invitation contract form label",
         "send sort deliver stamp weigh open return track",
@@ -246,7 +246,7 @@ THEMES = (
     ),
     theme(
         "guest table drink waiter menu",
-        "price tip seats total_bill rating",
+        "price tip seats bill rating",
         "name order_name size drink_name status",
         "coffee tea juice water cocoa lemonade muffin sandwich waffle cookie bagel",
         "serve order pour pay wait greet clean seat",
@@ -254,7 +254,7 @@ THEMES = (
     ),
     theme(
         "event party holiday reminder guest",
-        "hour minute year length guests",
+        "hour minute year length seats",
         "title place day month person",
         "birthday wedding concert lunch dinner picnic parade festival reunion exam",
         "plan start cancel move join repeat open book",
@@ -262,7 +262,7 @@ THEMES = (
     ),
     theme(
         "street bus shop station building",
-        "distance stops height age visitors",
+        "distance stops height age visitor_count",
         "name color city route status",
         "bakery bank park school church theater museum market cinema pool bridge gym",
         "visit open close build clean cross find map",
@@ -278,7 +278,7 @@ THEMES = (
     ),
     theme(
         "toy child puzzle block doll",
-        "price pieces age height count_left",
+        "price pieces age height stock",
         "name color shape owner size",
         "ball kite train drum puppet marble yoyo bear wagon rocket castle whistle",
         "play build share fix hide find throw stack",

@@ -1,6 +1,6 @@
 """General words, and the forms of a noun and of a verb.
 
-Nouns are stored in the singular and verbs in the base form; `plural`, `past` and `progressive` make the others.
+Nouns are stored in the singular and verbs in the base form; `plural`, `past` and `progressive` make the rest.
 """
 
 from functools import cache
@@ -12,12 +12,16 @@ def split(text: str) -> tuple[str, ...]:
 
 
 PEOPLE = split(
-    """Ada Alan Alice Amir Anna Ben Bob Carla Carol Chen Clara Dan Diego Elena Emma Eve Finn Grace Hana Hugo Ida Ivan
-    Jack Jane Juan Kai Kim Lena Leo Lily Lucas Maria Max Mei Mia Nina Noah Nora Olga Omar Paul Petra Priya Rosa Ruth
-    Sam Sara Sofia Tara Theo Tom Uma Vera Victor Wanda Yuki Zara Zoe"""
+    """Ada Alan Alice Amir Anna Ben Bob Carla Carol Chen Clara Dan Diego Elena Emma Eve Finn Grace Hana Hugo
+    Ida Ivan Jack Jane Juan Kai Kim Lena Leo Lily Lucas Maria Max Mei Mia Nina Noah Nora Olga Omar Paul Petra
+    Priya Rosa Ruth Sam Sara Sofia Tara Theo Tom Uma Vera Victor Wanda Yuki Zara Zoe"""
 )
-GENERAL_ADJECTIVES = split("good bad ready empty full new old big small first last open closed clear simple safe")
-GENERAL_NOUNS = split("list value result answer number name line word step test text key error job task program loop")
+GENERAL_ADJECTIVES = split(
+    "good bad ready empty full new old big small first last open closed clear simple safe"
+)
+GENERAL_NOUNS = split(
+    "list value result answer number name line word step test text key error job task program loop"
+)
 MOMENTS = split("today tomorrow now later again soon first twice here there once already always")
 
 LABEL_VALUES = {
@@ -26,8 +30,11 @@ LABEL_VALUES = {
     "author": PEOPLE,
     "city": split("Paris London Berlin Tokyo Madrid Rome Oslo Cairo Lima Delhi Seoul Boston Vienna Dublin"),
     "color": split("red green blue yellow orange purple black white gray pink brown silver gold"),
-    "country": split("France Spain Japan Brazil Kenya Norway Peru India Egypt Canada Chile Greece Italy Mexico"),
+    "country": split(
+        "France Spain Japan Brazil Kenya Norway Peru India Egypt Canada Chile Greece Italy Mexico"
+    ),
     "day": split("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+    "letter": split("a b c d e f g h i j k l m n o p q r s t u v w x y z"),
     "direction": split("north south east west up down left right"),
     "doctor": PEOPLE,
     "driver": PEOPLE,
@@ -55,10 +62,12 @@ IRREGULAR_PLURALS = {
     "man": "men",
     "mouse": "mice",
     "person": "people",
+    "radius": "radii",
     "shelf": "shelves",
 }
 IRREGULAR_PASTS = {
     "build": "built",
+    "catch": "caught",
     "cut": "cut",
     "draw": "drawn",
     "drive": "driven",
@@ -66,8 +75,10 @@ IRREGULAR_PASTS = {
     "feed": "fed",
     "find": "found",
     "grow": "grown",
+    "hide": "hidden",
     "hold": "held",
     "keep": "kept",
+    "leave": "left",
     "lend": "lent",
     "lose": "lost",
     "pay": "paid",
@@ -76,20 +87,33 @@ IRREGULAR_PASTS = {
     "run": "run",
     "sell": "sold",
     "send": "sent",
+    "shoot": "shot",
+    "show": "shown",
     "sing": "sung",
     "spend": "spent",
     "take": "taken",
     "teach": "taught",
+    "throw": "thrown",
     "win": "won",
     "write": "written",
 }
-DOUBLING = frozenset(split("cut chop drop get grab log map plan plot put run scan ship skip stop tag trim win wrap"))
+DOUBLING = frozenset(
+    split(
+        """chop crop cut drop get grab log map plan plot put run scan ship skip stir stop tag transfer trim
+        win wrap"""
+    )
+)
 VOWELS = "aeiou"
 
 
 @cache
 def plural(noun: str) -> str:
-    """The plural of a noun: item -> items, box -> boxes, city -> cities; a plural makes days -> days_list."""
+    """The plural of a noun: item -> items, box -> boxes, city -> cities.
+
+    What is plural already makes a list (days -> days_list), and a letter makes values.
+    """
+    if len(noun) == 1:
+        return "values"
     if noun in IRREGULAR_PLURALS:
         return IRREGULAR_PLURALS[noun]
     if noun.endswith("s") and not noun.endswith(("as", "ss", "us")):
