@@ -17,6 +17,10 @@ from typing import Any
 
 from sparse_circuits.errors import Diverged, InputError
 
+# OpenMP threads that spin while they wait take the cores from the next kernel, and from everybody else: on a shared or
+# small machine training is several times slower. Must be set before PyTorch loads its OpenMP.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 VERBS = {
     "demo": "train a small sparse model on Python code and prune the circuit of one task",
     "corpus": "pack Python files, this installation's source or generated programs into token files",

@@ -1,0 +1,78 @@
+"""`sparse-circuits demo`: from Python source to a circuit, in one go; what is already made is used again."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparse_circuits import presets
+
+if TYPE_CHECKING:
+    from sparse_circuits.circuits.circuit import Circuit
+    from sparse_circuits.model import GPT
+
+
+@dataclass(frozen=True)
+class Command:
+    """Pack a corpus, train a small sparse model on it, prune the circuit of one task and print it."""
+
+    out: Path = Path("runs/demo")
+    """Folder for corpus, model and circuit. A step whose result is there is skipped, an interrupted one continued."""
+    task: str = "single_double_quote"
+    """Which behaviour to look for."""
+    json: bool = False
+    """Print the circuit as JSON."""
+
+
+def run(command: Command) -> None:
+    """Do what is not done yet, and print the circuit."""
+    from sparse_circuits.circuits.table import print_circuit
+
+    started = time.monotonic()
+    _make_corpus(command.out / "corpus")
+    model = _make_model(command.out / "corpus", command.out / "model")
+    folder = command.out / "model" / "circuits" / command.task
+    circuit = _make_circuit(model, command.task, folder)
+    if command.json:
+        print(json.dumps(circuit.description(), indent=2))
+        return
+    print_circuit(circuit)
+    print(f"made in {time.monotonic() - started:.0f} s; the circuit is in {folder}, the model in {model.folder}")
+    print(f"next: sparse-circuits generate --model {model.folder} --prompt 'def total('")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _make_corpus(folder: Path) -> None:
+    from sparse_circuits.corpus.build import build_corpus
+
+    if (folder / "manifest.json").exists():
+        return
+    _say("1/3 corpus: generated programs and some of this installation's Python source")
+    build_corpus(presets.demo_corpus(folder), progress=True)
+
+
+def _make_model(corpus: Path, folder: Path) -> "GPT":
+    from sparse_circuits import checkpoint
+    from sparse_circuits.train import train
+
+    if (folder / "config.json").exists():
+        return checkpoint.load(folder)
+    _say("2/3 training a sparse transformer (Ctrl-C is safe: run again to continue)")
+    return train(presets.demo_train(corpus, folder), resume=(folder / "train.json").exists())
+
+
+def _make_circuit(model: "GPT", task: str, folder: Path) -> "Circuit":
+    from sparse_circuits.circuits.circuit import Circuit
+    from sparse_circuits.circuits.prune import prune
+
+    if (folder / "circuit.json").exists():
+        return Circuit.load(folder, model)
+    _say(f"3/3 pruning the circuit of {task}")
+    circuit = prune(model, task, config=presets.demo_prune(), progress=True)
+    circuit.save(folder)
+    return circuit
