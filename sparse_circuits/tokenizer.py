@@ -200,13 +200,9 @@ class Tokenizer:
         try:
             number = operator.index(index)
         except TypeError as error:
-            raise InputError(
-                f"token ids must be a flat sequence of integers, not {type(index).__name__}"
-            ) from error
+            raise InputError(f"token ids must be a flat sequence of integers, not {type(index).__name__}") from error
         if not 0 <= number < self.vocab_size:
-            raise InputError(
-                f"token id {number} is outside the vocabulary: ids are 0 to {self.vocab_size - 1}"
-            )
+            raise InputError(f"token id {number} is outside the vocabulary: ids are 0 to {self.vocab_size - 1}")
         return number
 
 
@@ -217,9 +213,7 @@ def check_vocab_size(vocab_size: int) -> None:
         InputError: `vocab_size` is below 257.
     """
     if vocab_size < SMALLEST_VOCABULARY:
-        raise InputError(
-            f"vocab_size is {vocab_size}; expected {SMALLEST_VOCABULARY} or more: 256 bytes, end of text"
-        )
+        raise InputError(f"vocab_size is {vocab_size}; expected {SMALLEST_VOCABULARY} or more: 256 bytes, end of text")
 
 
 class _FormError(ValueError):
@@ -274,9 +268,7 @@ def _check_vocabulary(vocabulary: dict[str, int]) -> None:
     if missing := alphabet - set(vocabulary):
         raise InputError(f"the tokenizer lacks {len(missing)} of the 256 single bytes; it is not byte-level")
     if foreign := [t for t in vocabulary if t != END_OF_TEXT and not (t and set(t) <= alphabet)]:
-        raise InputError(
-            f"the tokenizer's token {foreign[0]!r} is not spelled in bytes; it is not byte-level"
-        )
+        raise InputError(f"the tokenizer's token {foreign[0]!r} is not spelled in bytes; it is not byte-level")
 
 
 def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparse_circuits.errors import InputError
 from sparse_circuits.tokenizer import END_OF_TEXT, Tokenizer
 
 TEXTS = [
-    "def total(values):\n    result = 0\n    for value in values:\n        result += value\n"
-    "    return result\n",
+    "def total(values):\n    result = 0\n    for value in values:\n        result += value\n    return result\n",
     "with open(path) as file:\n    print('done', 12345, [[1, 2], [3, 4]])\n",
     'class Café:\r\n\tname = "naïve"  # 日本\n',
 ] * 5
@@ -33,6 +32,7 @@ def tokenizer() -> Tokenizer:
 any_text = st.text() | st.text(alphabet=" \t\r\n\x00abé日😀\u0301\u200d<|endoftext>", max_size=40)
 
 
+@settings(deadline=None)
 @given(text=any_text)
 def test_decoding_gives_back_any_text(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -61,6 +61,7 @@ def test_awkward_texts_come_back(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+@settings(deadline=None)
 @given(texts=st.lists(any_text, max_size=6))
 def test_a_batch_is_its_texts_one_by_one(tokenizer: Tokenizer, texts: list[str]) -> None:
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
@@ -228,6 +229,7 @@ def test_a_vocabulary_without_room_for_all_bytes_is_refused(size: int) -> None:
         Tokenizer.train(TEXTS, vocab_size=size)
 
 
+@settings(deadline=None, max_examples=40)
 @given(cut=st.floats(0, 0.99))
 def test_a_file_cut_short_is_refused(
     tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory, cut: float
@@ -275,9 +277,7 @@ def test_foreign_files_are_refused_by_what_is_wrong(
     assert str(tmp_path) in str(caught.value)
 
 
-def test_tokens_that_only_the_files_own_rule_reaches_are_refused(
-    tokenizer: Tokenizer, tmp_path: Path
-) -> None:
+def test_tokens_that_only_the_files_own_rule_reaches_are_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "tokenizer.json")
     content = json.loads((tmp_path / "tokenizer.json").read_text())
     content["model"] |= {"merges": [], "ignore_merges": True}
@@ -288,9 +288,7 @@ def test_tokens_that_only_the_files_own_rule_reaches_are_refused(
 
 @pytest.mark.parametrize("names", [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")])
 @pytest.mark.parametrize("with_special", [True, False])
-def test_gpt2_pairs_load(
-    tokenizer: Tokenizer, tmp_path: Path, names: tuple[str, str], with_special: bool
-) -> None:
+def test_gpt2_pairs_load(tokenizer: Tokenizer, tmp_path: Path, names: tuple[str, str], with_special: bool) -> None:
     tokenizer.save(tmp_path / "whole.json")
     model = json.loads((tmp_path / "whole.json").read_text())["model"]
     vocabulary = model["vocab"] | ({END_OF_TEXT: 349} if with_special else {})

@@ -34,9 +34,7 @@ def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> f
             16384.
     """
     if not 1 <= vocab_size <= LARGEST_VOCABULARY:
-        raise InputError(
-            f"vocab_size is {vocab_size}; the bigram loss counts all pairs, up to {LARGEST_VOCABULARY}"
-        )
+        raise InputError(f"vocab_size is {vocab_size}; the bigram loss counts all pairs, up to {LARGEST_VOCABULARY}")
     counts = _transitions(train, vocab_size, "train")
     held_out = _transitions(validation, vocab_size, "validation")
     before, after = np.nonzero(held_out)
@@ -52,9 +50,7 @@ def _transitions(tokens: np.ndarray, vocab_size: int, name: str) -> np.ndarray:
     for start in range(0, len(tokens) - 1, _CHUNK):
         piece = np.asarray(tokens[start : start + _CHUNK + 1]).astype(np.int64)
         if piece.min() < 0 or piece.max() >= vocab_size:
-            raise InputError(
-                f"the {name} split holds ids outside 0 to {vocab_size - 1}; give the vocabulary's size"
-            )
+            raise InputError(f"the {name} split holds ids outside 0 to {vocab_size - 1}; give the vocabulary's size")
         counts += np.bincount(piece[:-1] * vocab_size + piece[1:], minlength=len(counts))
     return counts.reshape(vocab_size, vocab_size)
 

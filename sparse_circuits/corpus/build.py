@@ -18,66 +18,24 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import FORMAT_VERSION, token_dtype
 from sparse_circuits.corpus.sources import FolderSource, IdiomsSource, InstalledSource, Source
 from sparse_circuits.corpus.staging import staged_folder
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import write_json
-from sparse_circuits.tokenizer import Tokenizer, check_vocab_size
+from sparse_circuits.tokenizer import Tokenizer
 
 TOKENIZER_SAMPLE = 32_000_000
 """Bytes of training text that the tokenizer learns from; more changes next to nothing in 2048 tokens."""
 BATCH = 2_000_000
 """Bytes of text encoded at a time."""
-
-
-@dataclass(frozen=True)
-class CorpusConfig:
-    """What a corpus is made of and where it goes."""
-
-    out: Path
-    """The folder to make."""
-    folder: tuple[Path, ...] = ()
-    """Folders of Python files to read, with all below them."""
-    installed: bool = False
-    """Read the source of the running Python: its standard library and installed packages, without tests."""
-    idioms: float = 0.0
-    """Megabytes of generated simple programs to add."""
-    limit: float | None = None
-    """Megabytes of files to take at most from each folder and from the installation, picked at random; all by
-    default."""
-    tokenizer: Path | None = None
-    """A tokenizer.json to reuse, or a model or corpus folder with one; by default a new one is trained."""
-    vocab_size: int = 2048
-    """Tokens of the new tokenizer, end of text included; fewer if the text does not give so many."""
-    validation_fraction: float = 0.05
-    """The part of the documents set aside for validation."""
-    seed: int = 0
-    """Chooses the idioms, the split and the order of the documents."""
-    overwrite: bool = False
-    """Replace the corpus in `out` if there is one."""
-
-    def sources(self) -> list[Source]:
-        """The sources it names, folders first.
-
-        Raises:
-            InputError: none is named, or a folder has nothing to read.
-        """
-        limit = None if self.limit is None else int(self.limit * 1e6)
-        sources: list[Source] = [FolderSource(Path(folder), limit) for folder in self.folder]
-        if self.installed:
-            sources.append(InstalledSource(limit))
-        if self.idioms > 0:
-            sources.append(IdiomsSource(self.seed, int(self.idioms * 1e6)))
-        if not sources:
-            raise InputError("no text to read: name a source with --folder, --installed or --idioms")
-        return sources
 
 
 def build_corpus(config: CorpusConfig, progress: bool = True) -> dict[str, Any]:
@@ -93,9 +51,25 @@ def build_corpus(config: CorpusConfig, progress: bool = True) -> dict[str, Any]:
         InputError: a wrong setting, nothing to read, `out` in the way, a tokenizer that cannot be read, a
             full disk.
     """
-    _check(config)
     tokenizer = Tokenizer.load(config.tokenizer) if config.tokenizer is not None else None
-    return pack_sources(config, config.sources(), tokenizer, progress)
+    return pack_sources(config, sources_of(config), tokenizer, progress)
+
+
+def sources_of(config: CorpusConfig) -> list[Source]:
+    """The sources that `config` names, folders first.
+
+    Raises:
+        InputError: none is named, or a folder has nothing to read.
+    """
+    limit = None if config.limit is None else int(config.limit * 1e6)
+    sources: list[Source] = [FolderSource(Path(folder), limit) for folder in config.folder]
+    if config.installed:
+        sources.append(InstalledSource(limit))
+    if config.idioms > 0:
+        sources.append(IdiomsSource(config.seed, int(config.idioms * 1e6)))
+    if not sources:
+        raise InputError("no text to read: name a source with --folder, --installed or --idioms")
+    return sources
 
 
 def pack_sources(
@@ -109,8 +83,8 @@ def pack_sources(
     with staged_folder(config.out, config.overwrite, "manifest.json") as folder, _Progress(progress) as shown:
         with open(folder / "documents", "w+b") as file:
             documents = _Documents(file, config.seed)
-            for number, source in enumerate(sources):
-                documents.read(number, source, shown)
+            for source in sources:
+                documents.read(source, shown)
             splits = documents.split(config.validation_fraction)
             if tokenizer is None:
                 shown.start("training the tokenizer")
@@ -128,6 +102,16 @@ def pack_sources(
     return {**manifest, "seconds": time.perf_counter() - started}
 
 
+@dataclass
+class _Counts:
+    """What came from one source."""
+
+    documents: int = 0
+    characters: int = 0
+    tokens: int = 0
+    duplicates: int = 0
+
+
 class _Documents:
     """Every distinct document once, spooled to `file`, with what is known of each in arrays."""
 
@@ -137,37 +121,33 @@ class _Documents:
         self._digests: dict[bytes, None] = {}
         self._ends = [0]
         self._source: list[int] = []
-        self.kept: dict[int, int] = {}
-        self.duplicates: dict[int, int] = {}
-        self.characters: dict[int, int] = {}
-        self.tokens: dict[int, int] = {}
+        self.counts: list[_Counts] = []
 
     @property
     def size(self) -> int:
         """Bytes in all documents."""
         return self._ends[-1]
 
-    def read(self, number: int, source: Source, shown: "_Progress") -> None:
-        """Spool the documents of `source`, known as `number` from here on."""
+    def read(self, source: Source, shown: "_Progress") -> None:
+        """Spool the documents of the next source."""
         shown.start(f"reading {source.name}")
-        self.kept[number] = self.duplicates[number] = self.characters[number] = self.tokens[number] = 0
+        counts = _Counts()
+        self.counts.append(counts)
         for text in source.documents():
             try:
                 content = text.encode()
             except UnicodeEncodeError as error:
-                raise InputError(
-                    f"a document of {source.name} holds a lone surrogate, which has no UTF-8"
-                ) from error
+                raise InputError(f"a document of {source.name} holds a lone surrogate, which has no UTF-8") from error
             digest = hashlib.blake2b(content, digest_size=16, key=self._key).digest()
             if digest in self._digests:
-                self.duplicates[number] += 1
+                counts.duplicates += 1
                 continue
             self._digests[digest] = None
             self._file.write(content)
             self._ends.append(self._ends[-1] + len(content))
-            self._source.append(number)
-            self.kept[number] += 1
-            self.characters[number] += len(text)
+            self._source.append(len(self.counts) - 1)
+            counts.documents += 1
+            counts.characters += len(text)
             shown.advance(len(content))
 
     def split(self, validation_fraction: float) -> dict[str, np.ndarray]:
@@ -179,9 +159,7 @@ class _Documents:
         # Two independent halves of the digest: one for the split, one for the order.
         halves = np.frombuffer(b"".join(self._digests), dtype=">u8").reshape(-1, 2)
         if len(halves) < (2 if validation_fraction > 0 else 1):
-            raise InputError(
-                f"the sources hold {len(halves)} distinct documents; a corpus needs at least two"
-            )
+            raise InputError(f"the sources hold {len(halves)} distinct documents; a corpus needs at least two")
         validation = halves[:, 0] < np.uint64(min(validation_fraction * 2.0**64, 2.0**64 - 2.0**11))
         if validation_fraction > 0 and not validation.any():
             validation[halves[:, 0].argmin()] = True
@@ -213,9 +191,8 @@ class _Documents:
 
     def count(self, sources: np.ndarray, lengths: np.ndarray) -> None:
         """Add the tokens of some documents to their sources' totals."""
-        for number, tokens in enumerate(np.bincount(sources, lengths)):
-            if tokens:
-                self.tokens[number] += int(tokens)
+        for number, tokens in enumerate(np.bincount(sources, lengths).tolist()):
+            self.counts[number].tokens += int(tokens)
 
 
 def _pack(
@@ -270,31 +247,10 @@ def _manifest(
         "tokens_per_character": round(tokens / max(1, characters), 4),
         "splits": splits,
         "sources": [
-            {
-                "name": source.name,
-                "documents": documents.kept[number],
-                "characters": documents.characters[number],
-                "tokens": documents.tokens[number],
-                "duplicates": documents.duplicates[number],
-                "left_out": source.left_out,
-            }
-            for number, source in enumerate(sources)
+            {"name": source.name, **asdict(counts), "left_out": source.left_out}
+            for source, counts in zip(sources, documents.counts, strict=True)
         ],
     }
-
-
-def _check(config: CorpusConfig) -> None:
-    if not 0 <= config.seed < 1 << 64:
-        raise InputError(f"seed is {config.seed}; it must be from 0 to 2**64 - 1")
-    if not 0 <= config.validation_fraction < 1:
-        raise InputError(
-            f"validation_fraction is {config.validation_fraction}; it must be at least 0 and below 1"
-        )
-    if config.tokenizer is None:
-        check_vocab_size(config.vocab_size)
-    for name, megabytes in (("idioms", config.idioms), ("limit", config.limit)):
-        if megabytes is not None and not 0 <= megabytes < float("inf"):
-            raise InputError(f"{name} is {megabytes}; it must be a number of megabytes, at least 0")
 
 
 class _Progress:
@@ -316,6 +272,7 @@ class _Progress:
                 progress.BarColumn(),
                 progress.DownloadColumn(),
                 progress.TimeElapsedColumn(),
+                progress.TimeRemainingColumn(),
             )
             self._bar = self._stack.enter_context(
                 progress.Progress(*columns, console=Console(stderr=True), transient=True)

@@ -43,9 +43,7 @@ class PackedCorpus:
     manifest: dict[str, Any]
 
     @classmethod
-    def load(
-        cls, folder: str | Path, tokenizer: Tokenizer | None = None, verify: bool = False
-    ) -> "PackedCorpus":
+    def load(cls, folder: str | Path, tokenizer: Tokenizer | None = None, verify: bool = False) -> "PackedCorpus":
         """Open the corpus in `folder`.
 
         Args:
@@ -160,8 +158,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.is_file():
         raise InputError(
-            f"no corpus in {folder}: it has no manifest.json; make one with "
-            f"`sparse-circuits corpus --out {folder}`"
+            f"no corpus in {folder}: it has no manifest.json; make one with `sparse-circuits corpus --out {folder}`"
         )
     manifest = read_json(path)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None
@@ -175,9 +172,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _open_tokens(
-    folder: Path, split: str, manifest: dict[str, Any], dtype: np.dtype, verify: bool
-) -> np.ndarray:
+def _open_tokens(folder: Path, split: str, manifest: dict[str, Any], dtype: np.dtype, verify: bool) -> np.ndarray:
     path = folder / f"{split}.bin"
     try:
         expected = manifest["splits"][split]["tokens"] * dtype.itemsize

@@ -11,6 +11,7 @@ sources leave out:
 Line ends become "\\n" and a byte-order mark is dropped, as Python itself reads source.
 """
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -79,11 +80,8 @@ class FolderSource:
         return str(self.path)
 
     def documents(self) -> Iterator[str]:
-        files = sorted(
-            _python_files(self.path, self.tests), key=lambda file: file.relative_to(self.path).parts
-        )
         reader = _Reader()
-        yield from reader.documents(_some(files, self.path, self.limit))
+        yield from reader.documents(_some(_sorted_files(self.path, self.tests), self.limit))
         self.left_out = reader.finish(self.name)
 
 
@@ -103,12 +101,9 @@ class InstalledSource:
         return f"installed Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
 
     def documents(self) -> Iterator[str]:
-        found = []
-        for root in self.roots():
-            below = [(file.relative_to(root).parts, file) for file in _python_files(root, tests=False)]
-            found += [file for _, file in sorted(below)]
+        files = [named for root in self.roots() for named in _sorted_files(root, tests=False)]
         reader = _Reader()
-        yield from reader.documents(_some(found, Path(sys.prefix), self.limit))
+        yield from reader.documents(_some(files, self.limit))
         self.left_out = reader.finish(self.name)
 
     @staticmethod
@@ -222,30 +217,29 @@ def _python_files(root: Path, tests: bool) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         names[:] = sorted(
-            name
-            for name in names
-            if not (name.startswith(".") or name in _NO_SOURCE or (name in _TESTS and not tests))
+            name for name in names if not (name.startswith(".") or name in _NO_SOURCE or (name in _TESTS and not tests))
         )
         yield from (Path(folder, name) for name in files if name.endswith(".py") and not name.startswith("."))
 
 
-def _some(files: list[Path], root: Path, limit: int | None) -> list[Path]:
-    """About `limit` bytes of `files`, in their order, picked by a hash of their paths below `root`."""
-    if limit is None:
-        return files
+def _sorted_files(root: Path, tests: bool) -> list[tuple[str, Path]]:
+    """The `.py` files below `root` with their paths relative to it, in the order of these."""
+    below = sorted((file.relative_to(root).parts, file) for file in _python_files(root, tests))
+    return [("/".join(parts), file) for parts, file in below]
 
-    def rank(file: Path) -> bytes:
-        return hashlib.sha256(os.fsencode(os.path.relpath(file, root))).digest()
 
-    chosen, total = set(), 0
-    for file in sorted(files, key=rank):
-        if total >= limit:
-            break
-        try:
-            size = file.stat().st_size
-        except OSError:
-            continue
-        if size <= LARGEST_FILE:
-            chosen.add(file)
-            total += size
-    return [file for file in files if file in chosen]
+def _some(files: list[tuple[str, Path]], limit: int | None) -> list[Path]:
+    """About `limit` bytes of `files`, in their order, picked by a hash of their relative paths."""
+    chosen = {name for name, _ in files}
+    if limit is not None:
+        chosen.clear()
+        total = 0
+        for name, file in sorted(files, key=lambda named: hashlib.sha256(os.fsencode(named[0])).digest()):
+            if total >= limit:
+                break
+            with contextlib.suppress(OSError):
+                size = file.stat().st_size
+                if size <= LARGEST_FILE:
+                    chosen.add(name)
+                    total += size
+    return [file for name, file in files if name in chosen]

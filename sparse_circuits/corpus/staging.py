@@ -46,9 +46,12 @@ def staged_folder(out: Path, overwrite: bool, sign: str) -> Iterator[Path]:
                 temporary.rename(out)
                 shutil.rmtree(old, ignore_errors=True)
             finally:
+                if old.exists() and not out.exists():
+                    old.rename(out)
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         reason = error.strerror or str(error)
+        reason += f" ({error.filename})" if error.filename else ""
         raise InputError(f"cannot write {out}: {reason}; free space or choose another folder") from error
 
 

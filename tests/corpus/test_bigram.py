@@ -4,7 +4,7 @@ from math import log
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparse_circuits.corpus import bigram
@@ -44,10 +44,9 @@ def test_a_token_never_seen_falls_back_to_the_continuation() -> None:
     assert bigram_loss(TRAIN, np.array([3, 2]), 4) == pytest.approx(-log(2 / 9))
 
 
+@settings(deadline=None)
 @given(data=st.data(), vocab_size=st.integers(1, 9))
-def test_probabilities_after_any_token_are_positive_and_sum_to_one(
-    data: st.DataObject, vocab_size: int
-) -> None:
+def test_probabilities_after_any_token_are_positive_and_sum_to_one(data: st.DataObject, vocab_size: int) -> None:
     ids = st.lists(st.integers(0, vocab_size - 1), min_size=2, max_size=60)
     train = np.array(data.draw(ids))
     before = data.draw(st.integers(0, vocab_size - 1))
@@ -83,8 +82,6 @@ def test_counting_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         ([0, 1], [0, 1], 20000, "vocab_size is 20000; the bigram loss counts all pairs, up to 16384"),
     ],
 )
-def test_wrong_input_is_refused(
-    train: list[int], validation: list[int], vocab_size: int, message: str
-) -> None:
+def test_wrong_input_is_refused(train: list[int], validation: list[int], vocab_size: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         bigram_loss(np.array(train, dtype=int), np.array(validation, dtype=int), vocab_size)

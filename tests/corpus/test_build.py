@@ -16,7 +16,8 @@ import pytest
 import tyro
 
 from sparse_circuits.corpus import build
-from sparse_circuits.corpus.build import CorpusConfig, build_corpus, pack_sources
+from sparse_circuits.corpus.build import build_corpus, pack_sources, sources_of
+from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.corpus.sources import Source
 from sparse_circuits.errors import InputError
@@ -92,9 +93,7 @@ def test_the_manifest_counts_what_is_there(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "c" / "manifest.json").read_text())
     tokens = {split: len(corpus.tokens(split)) for split in ("train", "validation")}
     assert {split: manifest["splits"][split]["tokens"] for split in tokens} == tokens
-    assert (
-        sum(source["tokens"] for source in manifest["sources"]) == sum(tokens.values()) == manifest["tokens"]
-    )
+    assert sum(source["tokens"] for source in manifest["sources"]) == sum(tokens.values()) == manifest["tokens"]
     assert [source["documents"] for source in manifest["sources"]] == [50, 70]
     assert [source["characters"] for source in manifest["sources"]] == [
         sum(map(len, numbered("é", 50))),
@@ -130,9 +129,7 @@ def test_the_same_sources_give_the_same_bytes_and_another_seed_another_split(tmp
     assert set(documents(a, "validation")) != set(documents(c, "validation"))
 
 
-def test_the_size_of_encoding_batches_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_size_of_encoding_batches_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(tmp_path / "whole", numbered("x", 100))
     monkeypatch.setattr(build, "BATCH", 50)
     pack(tmp_path / "pieces", numbered("x", 100))
@@ -146,9 +143,7 @@ def test_the_tokenizer_learns_from_the_training_split_only(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("fraction", "expected"), [(0.0, 0), (0.01, 1), (0.99, 1)])
-def test_both_splits_get_a_document_unless_none_is_wanted(
-    tmp_path: Path, fraction: float, expected: int
-) -> None:
+def test_both_splits_get_a_document_unless_none_is_wanted(tmp_path: Path, fraction: float, expected: int) -> None:
     corpus = pack(tmp_path / "c", ["a = 1\n", "b = 2\n"], validation_fraction=fraction)
     assert len(documents(corpus, "validation")) == expected
     assert len(documents(corpus, "train")) == 2 - expected
@@ -169,7 +164,7 @@ def test_a_given_tokenizer_is_used_as_it_is(tmp_path: Path) -> None:
 
 def test_progress_goes_to_standard_error_only(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     config = CorpusConfig(tmp_path / "c", idioms=0.01)
-    pack_sources(config, config.sources(), progress=False)
+    pack_sources(config, sources_of(config), progress=False)
     assert capfd.readouterr() == ("", "")
     build_corpus(CorpusConfig(tmp_path / "d", idioms=0.01), progress=True)
     assert capfd.readouterr().out == ""
@@ -215,9 +210,7 @@ def test_a_lone_surrogate_is_refused_with_its_source(tmp_path: Path) -> None:
 
 def test_an_existing_corpus_is_replaced_only_when_allowed(tmp_path: Path) -> None:
     pack(tmp_path / "c", numbered("x", 10))
-    with pytest.raises(
-        InputError, match="exists already; choose another folder, or allow it with --overwrite"
-    ):
+    with pytest.raises(InputError, match="exists already; choose another folder, or allow it with --overwrite"):
         pack(tmp_path / "c", numbered("y", 10))
     assert documents(PackedCorpus.load(tmp_path / "c"), "train")[0][0] == "x"
     assert documents(pack(tmp_path / "c", numbered("y", 10), overwrite=True), "train")[0][0] == "y"
@@ -291,7 +284,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
 SLOW_BUILD = """
 import sys, time
 from pathlib import Path
-from sparse_circuits.corpus.build import CorpusConfig, pack_sources
+from sparse_circuits.corpus.build import pack_sources
+from sparse_circuits.corpus.config import CorpusConfig
 from tests.corpus.test_build import Texts, numbered
 
 class Slow(Texts):
@@ -305,15 +299,11 @@ pack_sources(CorpusConfig(Path(sys.argv[1]), overwrite=True), [Slow([])])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_leaves_the_old_corpus_and_does_not_block_the_next(
-    tmp_path: Path, number: int
-) -> None:
+def test_a_killed_process_leaves_the_old_corpus_and_does_not_block_the_next(tmp_path: Path, number: int) -> None:
     out = tmp_path / "c"
     pack(out, numbered("x", 10))
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_BUILD, str(out)], env=environment, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-c", SLOW_BUILD, str(out)], env=environment, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         spool = tmp_path / ".c.tmp" / "documents"
@@ -336,3 +326,21 @@ def test_a_process_killed_while_it_swaps_folders_has_its_old_corpus_put_back(tmp
     with pytest.raises(InputError, match="exists already"):
         pack(tmp_path / "c", numbered("y", 10))
     assert documents(PackedCorpus.load(tmp_path / "c", verify=True), "train")[0][0] == "x"
+
+
+def test_an_interrupt_while_folders_are_swapped_puts_the_old_corpus_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack(tmp_path / "c", numbered("x", 10))
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == ".c.tmp":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pack(tmp_path / "c", numbered("y", 10), overwrite=True)
+    assert documents(PackedCorpus.load(tmp_path / "c", verify=True), "train")[0][0] == "x"
+    assert siblings(tmp_path / "c") == ["c"]

@@ -48,7 +48,7 @@ def test_a_batch_is_windows_of_consecutive_tokens(corpus: PackedCorpus) -> None:
     assert (np.diff(batch, axis=1) % 103 == 1).all()  # the end of the stream is followed by its start
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     tokens=st.integers(2, 400),
     block_size=st.integers(1, 40),
@@ -93,7 +93,7 @@ def test_seeds_epochs_and_splits_differ_in_order_and_offset(corpus: PackedCorpus
     assert all(starts != sorted(starts) for starts in epochs)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(count=st.integers(1, 700), seed=st.integers(0, 10**6))
 def test_the_shuffle_is_a_permutation(count: int, seed: int) -> None:
     places = np.arange(count, dtype=np.int64)
@@ -127,9 +127,7 @@ def test_a_split_smaller_than_one_window_is_refused(corpus: PackedCorpus) -> Non
     message = r"the validation split of .* has 20 tokens, too few for one window of 21; add text, or lower"
     with pytest.raises(InputError, match=message):
         corpus.validation_windows(20)
-    with pytest.raises(
-        InputError, match=r"the train split of .* has 103 tokens, too few for one window of 104"
-    ):
+    with pytest.raises(InputError, match=r"the train split of .* has 103 tokens, too few for one window of 104"):
         corpus.batch("train", 0, 1, 103, 0)
     assert corpus.batch("train", 0, 1, 102, 0).shape == (1, 103)
     with pytest.raises(InputError, match="block_size is 0; it must be at least 1"):
@@ -197,9 +195,7 @@ def test_altered_tokens_are_found_when_asked(corpus: PackedCorpus) -> None:
         ({"splits": {"train": {"tokens": "many"}}}, "does not describe the train split"),
     ],
 )
-def test_a_manifest_of_another_form_is_refused(
-    corpus: PackedCorpus, change: dict[str, object], message: str
-) -> None:
+def test_a_manifest_of_another_form_is_refused(corpus: PackedCorpus, change: dict[str, object], message: str) -> None:
     path = corpus.folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(InputError, match=message):

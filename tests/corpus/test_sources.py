@@ -161,9 +161,7 @@ def test_the_installation_is_the_standard_library_and_the_packages_without_tests
 
 
 def test_the_installation_has_known_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    library = write(
-        tmp_path / "lib", {"json.py": "j = 1\n", "test/t.py": "t = 1\n", "site-packages/p.py": "p = 1\n"}
-    )
+    library = write(tmp_path / "lib", {"json.py": "j = 1\n", "test/t.py": "t = 1\n", "site-packages/p.py": "p = 1\n"})
     monkeypatch.setattr(InstalledSource, "roots", staticmethod(lambda: [library, library / "site-packages"]))
     assert list(InstalledSource().documents()) == ["j = 1\n", "p = 1\n"]
 
