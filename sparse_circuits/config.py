@@ -6,6 +6,7 @@ checks itself when it is made, so a config that exists is one that can run. `fro
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -39,6 +40,13 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+def require_choices(config: Any) -> None:
+    """Raise `InputError` where a field of the dataclass `config` is none of its annotated choices."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        if typing.get_origin(hint) is Literal:
+            _typed(hint, getattr(config, name), name)
 
 
 @dataclass(frozen=True)
@@ -85,18 +93,18 @@ class GPTConfig:
     """Where AbsTopK acts."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layer", "d_model", "n_head"):
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.d_head is None:
-            require(
-                self.d_model % self.n_head == 0,
-                f"d_model {self.d_model} is not divisible by n_head {self.n_head}; change one, or give d_head",
-            )
-            object.__setattr__(self, "d_head", self.d_model // self.n_head)
-        if self.d_mlp is None:
-            object.__setattr__(self, "d_mlp", 4 * self.d_model)
-        for name in ("d_head", "d_mlp"):
-            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+        require_choices(self)
+        for name in ("vocab_size", "block_size", "n_layer", "d_model", "n_head", "d_head", "d_mlp"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"{name} is {value}; it must be at least 1")
+        require(
+            self.d_head is not None or self.d_model % self.n_head == 0,
+            f"d_model {self.d_model} is not divisible by n_head {self.n_head}; change one, or give d_head",
+        )
+        require(
+            self.norm == "layer" or not self.norm_bias,
+            "norm_bias is on with norm=rms, which has none; turn it off, or choose norm=layer",
+        )
         concatenated = self.positions.endswith("_concat")
         require(
             (self.d_position >= 1) == concatenated,
@@ -113,21 +121,29 @@ class GPTConfig:
                 raise InputError(f"unknown AbsTopK site {site!r}; choose among {', '.join(ABS_TOPK_SITES)}")
 
     @property
+    def head_width(self) -> int:
+        """Channels per head."""
+        return self.d_model // self.n_head if self.d_head is None else self.d_head
+
+    @property
     def heads_width(self) -> int:
         """Channels of q, k, v and y: all heads side by side."""
-        assert self.d_head is not None
-        return self.n_head * self.d_head
+        return self.n_head * self.head_width
 
     @property
     def mlp_width(self) -> int:
         """Neurons per MLP."""
-        assert self.d_mlp is not None
-        return self.d_mlp
+        return 4 * self.d_model if self.d_mlp is None else self.d_mlp
 
     @property
     def read_width(self) -> int:
         """Channels a sublayer reads: the residual stream and any concatenated positions."""
         return self.d_model + self.d_position
+
+    def resolved(self) -> "GPTConfig":
+        """The same shape with `d_head` and `d_mlp` as numbers."""
+        # Not done in __post_init__, or changing d_model of a config that exists would leave the old widths behind.
+        return dataclasses.replace(self, d_head=self.head_width, d_mlp=self.mlp_width)
 
 
 @dataclass(frozen=True)
@@ -156,13 +172,18 @@ class LoopConfig:
     """Seeds initial weights and the order of the data."""
 
     def __post_init__(self) -> None:
+        require_choices(self)
         require(self.steps >= 1, f"steps is {self.steps}; it must be at least 1")
-        require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be above 0")
+        for name in ("learning_rate", "epsilon"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
         require(0 <= self.warmup < 1, f"warmup is {self.warmup}; it is a fraction of the steps, from 0 to below 1")
         for name in ("beta1", "beta2"):
             require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}; it must be in [0, 1)")
-        require(self.epsilon > 0, f"epsilon is {self.epsilon}; it must be above 0")
-        require(self.weight_decay >= 0, f"weight_decay is {self.weight_decay}; it must not be negative")
+        require(
+            0 <= self.weight_decay < math.inf,
+            f"weight_decay is {self.weight_decay}; it must be finite and not negative",
+        )
 
 
 @dataclass(frozen=True)
@@ -185,6 +206,7 @@ class SparsityConfig:
     """How the density falls."""
 
     def __post_init__(self) -> None:
+        require_choices(self)
         require(0 < self.density <= 1, f"density is {self.density}; it must be above 0 and at most 1 (1 is dense)")
         if self.embedding_density is not None:
             require(
@@ -212,6 +234,9 @@ class TrainConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     batch_size: int = 32
     """Sequences of block_size tokens per step."""
+    bigram_start: Literal["counts", "uniform"] = "counts"
+    """What the bigram table starts from: log-probabilities counted on the training split, so that the blocks learn only
+    what the last token does not tell, or uniform in [0, 0.02] as released."""
     eval_every: int = 200
     """Steps between validation losses."""
     eval_tokens: int = 65_536
@@ -223,7 +248,13 @@ class TrainConfig:
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}; it must be at least 1")
         require(self.eval_every >= 1, f"eval_every is {self.eval_every}; it must be at least 1")
         require(self.eval_tokens >= 1, f"eval_tokens is {self.eval_tokens}; it must be at least 1")
-        require(self.checkpoint_seconds >= 0, "checkpoint_seconds must not be negative")
+        require(
+            self.checkpoint_seconds >= 0, f"checkpoint_seconds is {self.checkpoint_seconds}; it must not be negative"
+        )
+        require(
+            self.model.bigram_table != "fixed",
+            "bigram_table is fixed, which training would leave at zero; choose learned or none",
+        )
 
 
 def mask_loop() -> LoopConfig:
@@ -268,6 +299,7 @@ class PruneConfig:
     loop: LoopConfig = field(default_factory=mask_loop)
 
     def __post_init__(self) -> None:
+        require_choices(self)
         require(self.target_loss > 0, f"target_loss is {self.target_loss}; it must be above 0")
         require(self.k_coef >= 0, f"k_coef is {self.k_coef}; it must not be negative")
         require(self.temperature > 0, f"temperature is {self.temperature}; it must be above 0")
@@ -343,6 +375,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         require(isinstance(value, str), f"{where} is {value!r}; expected a path")
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        require(abs(value) < 2**1023, f"{where} is a number too large for a float")
         return float(value)
     require(
         isinstance(value, hint) and not (hint is int and isinstance(value, bool)),

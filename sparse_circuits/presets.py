@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 from sparse_circuits.config import GPTConfig, LoopConfig, PruneConfig, SparsityConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from sparse_circuits.corpus.build import CorpusConfig
+    from sparse_circuits.corpus.config import CorpusConfig
 
 
 def demo_corpus(folder: Path) -> "CorpusConfig":
     """Mostly simple generated programs with some real Python: learnt in minutes."""
-    from sparse_circuits.corpus.build import CorpusConfig
+    from sparse_circuits.corpus.config import CorpusConfig
 
     return CorpusConfig(out=folder, idioms=16.0, installed=True, limit=3.0, vocab_size=1024)
 

@@ -4,8 +4,9 @@
 2. Run the loop; after every optimiser step keep only the largest weights of each matrix (`Pretraining.after_step`).
 3. Write checkpoints to resume from, `progress.jsonl` and, at the end, the model folder.
 
-The folder while training: `train.json` (config, and results once finished), `progress.jsonl` (one JSON object a line),
-`checkpoint.safetensors` (the loop's state). A killed run continues with `resume` and ends with the same bits.
+The folder while training: `train.json` (config, what the corpus is, and results once finished), `progress.jsonl` (one
+JSON object a line), `checkpoint.safetensors` (the loop's state). A killed run continues with `resume` and ends with the
+same bits.
 """
 
 import json
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int64
@@ -27,15 +28,17 @@ from torch.nn import functional as F
 
 from sparse_circuits import checkpoint
 from sparse_circuits.config import SparsityConfig, TrainConfig, from_json, to_json
-from sparse_circuits.corpus.bigram import bigram_loss
-from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.corpus.bigram import bigram_log_probabilities, bigram_loss
+from sparse_circuits.corpus.packed import SPLITS, PackedCorpus
 from sparse_circuits.errors import Diverged, InputError
-from sparse_circuits.files import atomic_write, locked, read_json, write_json
+from sparse_circuits.files import atomic_write, locked, read_json, sweep, write_json
 from sparse_circuits.loop import Loop, StepLog, autocast
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
 from sparse_circuits.sparsity import density_at, nonzero_count, project_topk_
 
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "train.json", "progress.jsonl", "checkpoint.safetensors")
+"""Everything a run writes to its folder."""
 LOG_EVERY = 10
 FINAL_EVAL_FACTOR = 8
 
@@ -138,20 +141,21 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> G
         KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole step is written first.
     """
     out = Path(config.out)
-    if resume:
-        config = _stored_config(out)
-    elif (out / "train.json").exists():
-        raise InputError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
-    elif (out / "config.json").exists():
-        raise InputError(f"{out} already holds a model; choose another --out")
+    config = _admitted(config, resume)  # before anything is made on disk
     corpus = PackedCorpus.load(config.corpus)
     checkpoint.make_folder(out)
     with locked(out):
+        config = _admitted(config, resume)  # another process may have been here meanwhile
+        for name in FILES:
+            sweep(out / name)
         return _Run(config, corpus, resume, progress).finish()
 
 
 class _Run:
     """One training run in its folder."""
+
+    seconds_before = 0.0
+    """Seconds the run has taken up to the checkpoint it continues from."""
 
     def __init__(self, config: TrainConfig, corpus: PackedCorpus, resume: bool, progress: bool):
         vocabulary = corpus.tokenizer.vocab_size
@@ -161,19 +165,23 @@ class _Run:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = GPT(self.config.model, seed=config.loop.seed).to(device)
         self.model.tokenizer = corpus.tokenizer
+        if config.bigram_start == "counts" and config.model.bigram_table != "none":
+            table = torch.from_numpy(bigram_log_probabilities(corpus.train, vocabulary))
+            cast(Tensor, self.model.bigram_table).data.copy_(table)
         self.objective = Pretraining(self.model, corpus, self.config)
         self.loop = Loop(self.objective, config.loop)
         self.saved_at = time.monotonic()
         self.saved_step = 0
         if resume:
             self._restore()
-        else:
-            self.bigram = bigram_loss(corpus.train, corpus.validation, vocabulary)
-            write_json(self.out / "train.json", self._description())
+            return
+        for split in SPLITS:  # a corpus without one window fails now, not in an hour
+            corpus.windows_per_epoch(split, self.config.model.block_size)
+        self.bigram = bigram_loss(corpus.train, corpus.validation, vocabulary)
+        write_json(self.out / "train.json", self._description())
 
     def finish(self) -> GPT:
         """Run to the last step and write the model folder."""
-        self.objective.validation_loss(1)  # a corpus without one validation window fails now, not in an hour
         started = time.monotonic() - self.seconds_before
         log_path = self.out / "progress.jsonl"
         with (
@@ -204,12 +212,12 @@ class _Run:
         try:
             yield from self.loop
         except Diverged as error:
-            good = (
-                f"the last good checkpoint is step {self.saved_step} in {self.out / 'checkpoint.safetensors'}"
-                if self.saved_step
-                else "there is no earlier checkpoint"
-            )
-            raise Diverged(f"{error}; {good}") from None
+            raise Diverged(f"{error}; {self._last_good()}") from None
+
+    def _last_good(self) -> str:
+        if not self.saved_step:
+            return "there is no earlier checkpoint"
+        return f"the last good checkpoint is step {self.saved_step} in {self.out / 'checkpoint.safetensors'}"
 
     def _report(self, step: StepLog, log: Any, bar: Bar, seconds: float) -> None:
         """Log the step, and the validation loss where it is due."""
@@ -250,7 +258,12 @@ class _Run:
         """Continue from the checkpoint, or from the start when the run was killed before the first."""
         path = self.out / "checkpoint.safetensors"
         described = read_json(self.out / "train.json")
-        self.bigram = float(described["bigram_loss"])
+        if described.get("corpus") != _identity(self.objective.corpus):
+            raise InputError(
+                f"the corpus in {self.config.corpus} is not the one the run in {self.out} was started on; "
+                "build that one again, or start anew in another --out"
+            )
+        self.bigram = described["bigram_loss"]
         if path.exists():
             state, metadata = checkpoint.read_tensors(path)
             self.loop.load_state(state)
@@ -258,12 +271,11 @@ class _Run:
             self.saved_step = self.loop.step
         _cut_log(self.out / "progress.jsonl", self.loop.step)
 
-    seconds_before = 0.0
-
     def _description(self, **results: Any) -> dict[str, Any]:
         return {
             "format": checkpoint.FORMAT,
             "config": to_json(self.config),
+            "corpus": _identity(self.objective.corpus),
             "bigram_loss": self.bigram,
             "torch": torch.__version__,
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
@@ -273,12 +285,33 @@ class _Run:
     def _write_model(self, seconds: float) -> GPT:
         self.model.eval()
         loss = self.objective.validation_loss(self.config.eval_tokens * FINAL_EVAL_FACTOR)
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the validation loss is {loss} after the last step; lower the learning rate; {self._last_good()}"
+            )
         checkpoint.save(self.model, self.out)
         tokens = self.config.loop.steps * self.config.batch_size * self.config.model.block_size
         results = {"validation_loss": loss, "tokens": tokens, "seconds": round(seconds, 1)}
         write_json(self.out / "train.json", self._description(**results))
         (self.out / "checkpoint.safetensors").unlink(missing_ok=True)
         return self.model
+
+
+def _admitted(config: TrainConfig, resume: bool) -> TrainConfig:
+    """The config to train with: the stored one when resuming. InputError where the folder does not allow it."""
+    out = Path(config.out)
+    if resume:
+        return _stored_config(out)
+    if (out / "train.json").exists():
+        raise InputError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
+    if (out / "config.json").exists():
+        raise InputError(f"{out} already holds a model; choose another --out")
+    return config
+
+
+def _identity(corpus: PackedCorpus) -> dict[str, str]:
+    """What must stay the same for a resumed run to see the same tokens."""
+    return {"tokenizer": corpus.tokenizer.hash} | {name: corpus.manifest["splits"][name]["sha256"] for name in SPLITS}
 
 
 def _stored_config(out: Path) -> TrainConfig:
@@ -289,8 +322,10 @@ def _stored_config(out: Path) -> TrainConfig:
         raise InputError(f"{out / 'train.json'}: expected format {checkpoint.FORMAT}; it is damaged or newer")
     if "validation_loss" in described:
         raise InputError(f"the run in {out} is finished; nothing is left to resume")
+    if not isinstance(described.get("bigram_loss"), float):
+        raise InputError(f"{out / 'train.json'}: bigram_loss is missing or no number; the file is damaged")
     # The folder may have been moved since.
-    return replace(from_json(TrainConfig, described["config"], str(out / "train.json")), out=out)
+    return replace(from_json(TrainConfig, described.get("config"), str(out / "train.json")), out=out)
 
 
 def _cut_log(path: Path, step: int) -> None:

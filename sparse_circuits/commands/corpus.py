@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 
-from sparse_circuits.corpus.build import CorpusConfig
+from sparse_circuits.corpus.config import CorpusConfig
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,19 @@ def bigram_loss(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> f
     return float(-(weights @ np.log(_probability(counts, before, after))) / weights.sum())
 
 
+def bigram_log_probabilities(train: np.ndarray, vocab_size: int) -> np.ndarray:
+    """float32 [vocab_size, vocab_size]: log p(column | row) of the same estimate, every entry finite.
+
+    Raises:
+        InputError: as `bigram_loss`.
+    """
+    if not 1 <= vocab_size <= LARGEST_VOCABULARY:
+        raise InputError(f"vocab_size is {vocab_size}; a bigram table holds all pairs, up to {LARGEST_VOCABULARY}")
+    counts = _transitions(train, vocab_size, "train")
+    before, after = np.divmod(np.arange(vocab_size * vocab_size), vocab_size)
+    return np.log(_probability(counts, before, after)).astype(np.float32).reshape(vocab_size, vocab_size)
+
+
 def _transitions(tokens: np.ndarray, vocab_size: int, name: str) -> np.ndarray:
     """int64 [vocab_size, vocab_size]: how often each token follows each."""
     if len(tokens) < 2:
