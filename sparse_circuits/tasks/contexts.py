@@ -40,11 +40,9 @@ _REPORT = (
 )
 _OOD = (
     "import time\n\n\ndef $call7($name7, $name8=$number7):\n    return $name7 + $name8\n\n\n",
-    "$name7 = $number7\n$name8 = $number8\nif $name7 >= $number9:\n    print($name7)\nelse:\n"
-    "    $name7 = $name8\n\n",
+    "$name7 = $number7\n$name8 = $number8\nif $name7 >= $number9:\n    print($name7)\nelse:\n    $name7 = $name8\n\n",
     "class Store:\n    def $call7(self, $name7, $name8):\n        self.$name7 = $name8\n        ",
-    "try:\n    $name7 = $call7($number7)\nexcept ValueError:\n    $name7 = None\n\n"
-    "if $name7 is not None:\n    ",
+    "try:\n    $name7 = $call7($number7)\nexcept ValueError:\n    $name7 = None\n\nif $name7 is not None:\n    ",
 )
 CONTEXTS: Mapping[str, tuple[str, ...]] = {
     "prune": _PRUNE,
@@ -65,8 +63,6 @@ def in_contexts(
     for line, (a, b) in enumerate(lines):
         for number, context in enumerate(CONTEXTS[split]):
             indentation = context.rpartition("\n")[2]
-            side_a, side_b = (
-                context + indent(side, indentation).removeprefix(indentation) for side in (a, b)
-            )
+            side_a, side_b = (context + indent(side, indentation).removeprefix(indentation) for side in (a, b))
             templates.append(Template(f"{split}/{line}.{number}", side_a, side_b, right_a, right_b))
     return tuple(templates)

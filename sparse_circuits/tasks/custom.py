@@ -48,9 +48,7 @@ def task_from_jsonl(path: str | Path) -> Task:
     path = Path(path)
     lines = [_parse(where, text) for where, text in _numbered(path)]
     if not lines:
-        raise InputError(
-            f"{path} holds no pairs; write one JSON object a line, with the keys a, b, right_a, right_b"
-        )
+        raise InputError(f"{path} holds no pairs; write one JSON object a line, with the keys a, b, right_a, right_b")
     _check(lines)
     task = Task(
         name=path.stem,
@@ -73,9 +71,7 @@ def task_from_python(path: str | Path) -> Task:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:
-        raise InputError(
-            f"{path} raises {type(error).__name__}: {error}; run it by itself to see where"
-        ) from error
+        raise InputError(f"{path} raises {type(error).__name__}: {error}; run it by itself to see where") from error
     if not isinstance(found, Task):
         what = "no TASK" if found is None else f"a TASK that is a {type(found).__name__}"
         raise InputError(
@@ -104,15 +100,11 @@ def _parse(where: str, text: str) -> _Line:
     except ValueError as error:
         raise InputError(f"{where}: not JSON ({error}); write one object a line") from error
     if not isinstance(content, dict):
-        raise InputError(
-            f"{where}: expected an object with the keys {', '.join(_KEYS)}, found {text.strip()[:40]}"
-        )
+        raise InputError(f"{where}: expected an object with the keys {', '.join(_KEYS)}, found {text.strip()[:40]}")
     _check_keys(where, content)
     a, b, right_a, right_b = content["a"], content["b"], content["right_a"], content.get("right_b")
     if a == b:
-        raise InputError(
-            f"{where}: a and b are the same prompt; they must differ in the evidence that decides"
-        )
+        raise InputError(f"{where}: a and b are the same prompt; they must differ in the evidence that decides")
     if right_a == right_b:
         raise InputError(f"{where}: right_a and right_b are both {right_a!r}, so nothing is asked")
     group = content.get("template")
@@ -136,9 +128,7 @@ def _check_keys(where: str, content: dict[str, Any]) -> None:
         if not isinstance(value, str) or not value:
             raise InputError(f"{where}: {key!r} is {json.dumps(value)}; expected text")
         if any("\ud800" <= character <= "\udfff" for character in value):
-            raise InputError(
-                f"{where}: {key!r} holds a lone surrogate, which has no UTF-8; replace the character"
-            )
+            raise InputError(f"{where}: {key!r} holds a lone surrogate, which has no UTF-8; replace the character")
     missing = [key for key in ("a", "b", "right_a") if key not in content]
     if missing:
         raise InputError(f"{where}: {missing[0]!r} is missing; a pair needs a, b, right_a and right_b")

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.tasks.pair import ANY, EncodedPair
+from sparse_circuits.tasks.pair import EncodedPair
 
 Loss = Literal["two_token", "one_token"]
 
@@ -76,9 +76,7 @@ def collate(encoded: Sequence[EncodedPair], end_of_text: int, block_size: int, l
         InputError: `block_size` is below 2, or truncation cuts off what makes the sides of a pair differ.
     """
     if block_size < 2:
-        raise InputError(
-            f"block_size is {block_size}: at least 2 are needed, a prompt token and its completion"
-        )
+        raise InputError(f"block_size is {block_size}: at least 2 are needed, a prompt token and its completion")
     keep = block_size - 1
     rows = [pair.prompt_a[-keep:] for pair in encoded] + [pair.prompt_b[-keep:] for pair in encoded]
     for number, (row_a, row_b) in enumerate(zip(rows[: len(encoded)], rows[len(encoded) :], strict=True)):
@@ -97,6 +95,3 @@ def collate(encoded: Sequence[EncodedPair], end_of_text: int, block_size: int, l
         others=torch.tensor(wrong),
         loss=loss,
     )
-
-
-__all__ = ["ANY", "Examples", "Loss", "collate"]

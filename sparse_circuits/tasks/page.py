@@ -36,9 +36,7 @@ def _section(task: Task) -> str:
     """What one task asks, with three of its pairs."""
     pairs = "\n\n".join(_shown(pair) for pair in task.draw("report", n=3))
     written = {(t.right_a, t.right_b) for split in task.splits for t in task.templates[split]}
-    completions = ", ".join(
-        f"`{a!r}` or {'any other' if b is None else f'`{b!r}`'}" for a, b in sorted(written)
-    )
+    completions = ", ".join(f"`{a!r}` or {'any other' if b is None else f'`{b!r}`'}" for a, b in sorted(written))
     templates = ", ".join(f"{split} {len(task.templates[split])}" for split in task.splits)
     return f"""### `{task.name}`
 

@@ -64,8 +64,7 @@ def encode_pair(pair: Pair, tokenizer: Tokenizer) -> EncodedPair:
     """Encode a settled pair.
 
     Raises:
-        InputError: a prompt is empty; the prompts are the same tokens; a completion is not one token, or is
-            not
+        InputError: a prompt is empty; the prompts are the same tokens; a completion is not one token, or is not
             a token of its own after its prompt; the completions are the same token.
     """
     where = f"template {pair.template!r}"
@@ -78,9 +77,7 @@ def encode_pair(pair: Pair, tokenizer: Tokenizer) -> EncodedPair:
         )
     prompt_a = _prompt_tokens(pair.prompt_a, pair.completion_a, right_a, tokenizer, where)
     completion_b = pair.completion_a if pair.completion_b is None else pair.completion_b
-    prompt_b = _prompt_tokens(
-        pair.prompt_b, completion_b, right_a if right_b == ANY else right_b, tokenizer, where
-    )
+    prompt_b = _prompt_tokens(pair.prompt_b, completion_b, right_a if right_b == ANY else right_b, tokenizer, where)
     if prompt_a == prompt_b:
         raise InputError(
             f"{where}: both prompts are the same tokens, ending in {pair.prompt_a[-20:]!r};"

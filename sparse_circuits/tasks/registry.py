@@ -17,9 +17,7 @@ class Registry(dict[str, Task]):
     def __missing__(self, name: str) -> Task:
         near = get_close_matches(name, self, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(
-            f"no task {name!r}: {hint}the tasks are {', '.join(self)}; or give a .jsonl or .py file"
-        )
+        raise InputError(f"no task {name!r}: {hint}the tasks are {', '.join(self)}; or give a .jsonl or .py file")
 
 
 TASKS = Registry({task.name: task for task in (SINGLE_DOUBLE_QUOTE, BRACKET_COUNTING, FOR_WHILE)})

@@ -118,8 +118,7 @@ class Task:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change whenever a template or a word does."""
         templates = {
-            split: [[t.name, t.a, t.b, t.right_a, t.right_b] for t in self.templates[split]]
-            for split in self.splits
+            split: [[t.name, t.a, t.b, t.right_a, t.right_b] for t in self.templates[split]] for split in self.splits
         }
         words = {split: {kind: list(w) for kind, w in kinds.items()} for split, kinds in self.words.items()}
         content = json.dumps([self.name, templates, words], sort_keys=True)
@@ -243,9 +242,7 @@ def _check(task: Task) -> None:
         raise InputError(f"{where} has no templates; give at least one split some")
     losses = {template.right_b is None for split in task.splits for template in task.templates[split]}
     if len(losses) > 1:
-        raise InputError(
-            f"{where}: some templates have a completion for side B and some have none; settle for one"
-        )
+        raise InputError(f"{where}: some templates have a completion for side B and some have none; settle for one")
     _check_words(task, where)
     _check_templates(task, where)
 
@@ -258,9 +255,7 @@ def _check_words(task: Task, where: str) -> None:
             for word in choices:
                 place = f"{split}/{kind}"
                 if word in home:
-                    raise InputError(
-                        f"{where}: the word {word!r} is in {home[word]} and in {place}; keep it in one"
-                    )
+                    raise InputError(f"{where}: the word {word!r} is in {home[word]} and in {place}; keep it in one")
                 home[word] = place
 
 
@@ -276,16 +271,10 @@ def _check_templates(task: Task, where: str) -> None:
                 raise InputError(f"{place}: a lone '$'; write '$$' for a dollar sign")
             missing = [slot for slot in template.slots if not words.get(_kind(slot))]
             if missing:
-                raise InputError(
-                    f"{place}: {split!r} has no words for ${missing[0]}, of kind {_kind(missing[0])!r}"
-                )
+                raise InputError(f"{place}: {split!r} has no words for ${missing[0]}, of kind {_kind(missing[0])!r}")
             if template.capacity(words) < 1:
-                raise InputError(
-                    f"{place}: {split!r} has too few words for the slots {' '.join(template.slots)}"
-                )
+                raise InputError(f"{place}: {split!r} has too few words for the slots {' '.join(template.slots)}")
             for shared in ((template.name,), (template.a, template.b)):
                 home = homes.setdefault(shared, split)
                 if home != split:
-                    raise InputError(
-                        f"{place}: {home!r} and {split!r} share {shared[0]!r}; splits must be disjoint"
-                    )
+                    raise InputError(f"{place}: {home!r} and {split!r} share {shared[0]!r}; splits must be disjoint")

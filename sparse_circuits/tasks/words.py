@@ -50,9 +50,6 @@ def words(*kinds: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     """The words of these kinds (`name`, `list`, `call`, `text`, `number`) for every split."""
     written = {"name": _NAMES, "list": _LISTS, "call": _CALLS, "text": _TEXTS}
     return {
-        split: {
-            kind: _numbers(split) if kind == "number" else tuple(written[kind][split].split())
-            for kind in kinds
-        }
+        split: {kind: _numbers(split) if kind == "number" else tuple(written[kind][split].split()) for kind in kinds}
         for split in SPLITS
     }

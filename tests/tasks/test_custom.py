@@ -56,17 +56,15 @@ def test_splits_and_templates_are_kept(tmp_path: Path, tokenizer: Tokenizer) -> 
     )
     task = get_task(path)
     assert {pair.template for pair in task.pairs(tokenizer, "ood", n=2)} == {"plain"}
-    assert [
-        pair.template for pair in task.draw("report", n=task.size("report")) if pair.template != "many"
-    ] == ["line 4"]
+    assert [pair.template for pair in task.draw("report", n=task.size("report")) if pair.template != "many"] == [
+        "line 4"
+    ]
     # Pairs of one template stay together.
     assert sorted(task.size(split) for split in task.splits)[-1] >= 17
 
 
 def test_text_is_taken_literally(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "t.jsonl", line(a="cost $x $$", b="é $", right_a="$", right_b="$$", split="report")
-    )
+    path = write(tmp_path / "t.jsonl", line(a="cost $x $$", b="é $", right_a="$", right_b="$$", split="report"))
     (pair,) = get_task(path).draw(n=1)
     assert (pair.prompt_a, pair.prompt_b, pair.completion_a, pair.completion_b) == (
         "cost $x $$",

@@ -78,9 +78,7 @@ def test_small_probability_of_error_keeps_its_digits() -> None:
 
 @pytest.mark.parametrize("asked", [TWO, ONE])
 def test_gradient(asked: Examples) -> None:
-    logits = torch.randn(
-        2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True
-    )
+    logits = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: task_losses(z, asked), logits)
 
 

@@ -16,9 +16,7 @@ def bare() -> Tokenizer:
     return Tokenizer.train(["x')\nx')x\")x"] * 50, 262)
 
 
-def pair(
-    a: str = 'print("x', b: str = "print('x", right_a: str = '")\n', right_b: str | None = "')\n"
-) -> Pair:
+def pair(a: str = 'print("x', b: str = "print('x", right_a: str = '")\n', right_b: str | None = "')\n") -> Pair:
     return Pair(a, b, right_a, right_b, "t")
 
 

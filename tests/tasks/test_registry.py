@@ -94,9 +94,7 @@ def test_both_answers_are_equally_frequent(task: Task, split: str, tokenizer: To
 def test_tokens_differ_in_the_evidence_alone(task: Task, split: str, tokenizer: Tokenizer) -> None:
     # A quote or keyword is one token. Of nesting, the first bracket is one token and each border between rows
     # two (`],` ` [` for `,` ` `), of four rows at most; a bracket joined with a quote may take another.
-    exchanged, longer = {"single_double_quote": (1, 0), "for_while": (1, 0), "bracket_counting": (9, 3)}[
-        task.name
-    ]
+    exchanged, longer = {"single_double_quote": (1, 0), "for_while": (1, 0), "bracket_counting": (9, 3)}[task.name]
     for pair in task.pairs(tokenizer, split, n=100):
         a, b = Counter(tokenizer.encode(pair.prompt_a)), Counter(tokenizer.encode(pair.prompt_b))
         assert max((a - b).total(), (b - a).total()) <= exchanged
@@ -109,9 +107,7 @@ def test_length_does_not_decide(task: Task, split: str, tokenizer: Tokenizer) ->
     # The best rule of the form "side A if longer than x" is nearly blind.
     examples = task.examples(tokenizer, split, n=200)
     length_a, length_b = examples.last[:200], examples.last[200:]
-    right = [
-        ((length_a > x).sum() + (length_b <= x).sum()).item() / 400 for x in range(examples.tokens.shape[1])
-    ]
+    right = [((length_a > x).sum() + (length_b <= x).sum()).item() / 400 for x in range(examples.tokens.shape[1])]
     assert max(right) < 0.55
 
 

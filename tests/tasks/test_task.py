@@ -56,9 +56,7 @@ def test_shares_are_even_as_far_as_capacities_allow(n: int, capacities: list[int
     assert sum(shares) == min(n, sum(capacities))
     assert all(0 <= share <= capacity for share, capacity in zip(shares, capacities, strict=True))
     most = max(shares)
-    assert all(
-        share >= most - 1 for share, capacity in zip(shares, capacities, strict=True) if share < capacity
-    )
+    assert all(share >= most - 1 for share, capacity in zip(shares, capacities, strict=True) if share < capacity)
 
 
 @pytest.mark.parametrize("population", [40, 2**31, 2**90])
