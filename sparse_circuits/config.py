@@ -245,6 +245,7 @@ class TrainConfig:
     """Seconds between checkpoints to resume from."""
 
     def __post_init__(self) -> None:
+        require_choices(self)
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}; it must be at least 1")
         require(self.eval_every >= 1, f"eval_every is {self.eval_every}; it must be at least 1")
         require(self.eval_tokens >= 1, f"eval_tokens is {self.eval_tokens}; it must be at least 1")
@@ -252,8 +253,9 @@ class TrainConfig:
             self.checkpoint_seconds >= 0, f"checkpoint_seconds is {self.checkpoint_seconds}; it must not be negative"
         )
         require(
-            self.model.bigram_table != "fixed",
-            "bigram_table is fixed, which training would leave at zero; choose learned or none",
+            self.model.bigram_table != "fixed" or self.bigram_start == "counts",
+            f"bigram_table is fixed with bigram_start={self.bigram_start}; choose bigram_start=counts, or "
+            "bigram_table=learned",
         )
 
 

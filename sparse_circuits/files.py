@@ -6,6 +6,7 @@ crash or a full disk leaves the old file (or none) and never a truncated one.
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import tempfile
@@ -63,7 +64,7 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); it may be cut short: write it again") from error
 
 
@@ -79,11 +80,24 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; a process that dies, even by SIGKILL, lets go of it.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or the folder is missing or cannot be written to.
     """
-    with open(folder / ".lock", "w") as handle:
+    try:
+        handle = open(folder / ".lock", "w")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise InputError(f"another process is writing to {folder}; wait for it or choose another folder") from None
+        except OSError:
+            # Some cluster file systems have no locks; writing without one beats not writing.
+            pass
         yield
+
+
+def sweep(path: Path) -> None:
+    """Remove what `atomic_write` left of `path` when its process was killed; for one who holds the folder."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        temporary.unlink(missing_ok=True)
