@@ -111,8 +111,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _state(model: GPT) -> dict[str, Tensor]:
-    """The state dict, a shared embedding under one name only."""
-    state = model.state_dict()
+    """The state dict in float32 whatever the model computes in, a shared embedding under one name only."""
+    state = {name: tensor.float() for name, tensor in model.state_dict().items()}
     if model.config.tied_embeddings:
         del state["lm_head.weight"]
     return state
@@ -123,8 +123,8 @@ def _packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         flat = tensor.detach().cpu().reshape(-1)
         # By bits, so that a negative zero counts as a value and survives.
-        positions = flat.view(torch.int32).nonzero().squeeze(1) if flat.dtype == torch.float32 else None
-        if positions is None or tensor.ndim < 2 or len(positions) >= SPARSE_BELOW * len(flat):
+        positions = flat.view(torch.int32).nonzero().squeeze(1)
+        if tensor.ndim < 2 or len(positions) >= SPARSE_BELOW * len(flat):
             packed[name] = tensor
             continue
         packed[f"{name}:values"] = flat[positions]
@@ -139,6 +139,8 @@ def _unpacked(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
         try:
             values, positions = tensors[f"{name}:values"], tensors[f"{name}:positions"]
             shape = tensors[f"{name}:shape"].tolist()
+            if len(values) != len(positions) or bool((positions.diff() <= 0).any()) or bool((positions[:1] < 0).any()):
+                raise IndexError("its positions do not rise, one a value")
             flat = torch.zeros(int(torch.tensor(shape).prod()), dtype=values.dtype)
             flat[positions.long()] = values
             state[name] = flat.view(shape)

@@ -175,14 +175,22 @@ class Loop:
         ]
         if missing or "step" not in state:
             raise InputError(f"the training state has no {(missing or ['step'])[0]!r}: it is another model's")
+        for name, parameter in self._parameters.items():
+            shape = state[f"parameter.{name}"].shape
+            if shape != parameter.shape:
+                raise InputError(
+                    f"the training state's {name} has shape {tuple(shape)}, the model's {tuple(parameter.shape)}: "
+                    "it is another model's"
+                )
         self.step = int(state["step"])
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(state[f"parameter.{name}"])
                 self._optimizer.state[parameter] = {
-                    "step": torch.tensor(float(self.step)),
-                    "exp_avg": state[f"exp_avg.{name}"].clone(),
-                    "exp_avg_sq": state[f"exp_avg_sq.{name}"].clone(),
+                    # The fused optimiser wants its step count beside the parameter.
+                    "step": torch.tensor(float(self.step), device=parameter.device),
+                    "exp_avg": state[f"exp_avg.{name}"].to(parameter.device, copy=True),
+                    "exp_avg_sq": state[f"exp_avg_sq.{name}"].to(parameter.device, copy=True),
                 }
 
     def is_finite(self) -> bool:
