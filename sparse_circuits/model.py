@@ -46,7 +46,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, seed: int = 0):
         """Make a model with fresh weights: N(0, 0.02), output projections scaled down by sqrt(2 * layers)."""
         super().__init__()
-        self.config = config
+        self.config = config = config.resolved()
         self.tokenizer: Tokenizer | None = None
         self.folder: Path | None = None
         self.wte = nn.Embedding(config.vocab_size, config.d_model)
@@ -96,9 +96,12 @@ class GPT(nn.Module):
             at: one position per sequence; logits are then computed there only and have shape [B, V].
 
         Raises:
-            InputError: wrong shape or dtype, ids outside the vocabulary, or more positions than the block size.
+            InputError: wrong shape or dtype, ids outside the vocabulary, more positions than the block size, `at`
+                outside them, or a tap that returns no tensor of the activation's shape.
         """
         self._check(tokens)
+        if at is not None:
+            _check_at(at, tokens)
         residual = self.wte(tokens)
         position_channels = None
         if self.config.positions == "learned":
@@ -138,15 +141,23 @@ class GPT(nn.Module):
     ) -> Int64[Tensor, "B N"]:
         """Continue each row by sampling `max_new_tokens` tokens; temperature 0 takes the likeliest.
 
-        Prompts longer than the block size are read from their end.
+        Prompts longer than the block size are read from their end. Greedy rows do not depend on each other; sampled
+        ones share the seed's random numbers, so a row's continuation depends on how many rows there are.
+
+        Args:
+            top_k: sample among the k likeliest tokens only.
+            top_p: sample among the likeliest tokens that together hold this probability only.
+
+        Raises:
+            InputError: tokens as `forward` refuses them, or a setting out of its range.
         """
-        self._check(tokens[:, -self.config.block_size :])
-        _check_sampling(temperature, top_k, top_p)
+        self._check(tokens[..., -self.config.block_size :])
+        _check_sampling(max_new_tokens, temperature, top_k, top_p)
         generator = torch.Generator(tokens.device).manual_seed(seed)
         last = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device)
         for _ in range(max_new_tokens):
             window = tokens[:, -self.config.block_size :]
-            logits = self(window, at=last + window.shape[1] - 1).float()
+            logits = self(window, at=last + window.shape[1] - 1)
             token = _sample(logits, temperature, top_k, top_p, generator)
             tokens = torch.cat([tokens, token], dim=1)
         return tokens
@@ -292,7 +303,19 @@ def sinusoids(block_size: int, channels: int) -> Float[Tensor, "T C"]:
     return F.pad(waves, (0, channels - waves.shape[1]))
 
 
-def _check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+def _check_at(at: Tensor, tokens: Tensor) -> None:
+    rows, positions = tokens.shape
+    if at.shape != (rows,) or at.dtype != torch.int64:
+        raise InputError(
+            f"at has shape {tuple(at.shape)} and dtype {at.dtype}; expected int64 [{rows}], one position a sequence"
+        )
+    if at.device.type == "cpu" and rows and not 0 <= int(at.min()) <= int(at.max()) < positions:
+        raise InputError(f"at holds {at.tolist()}; expected positions 0..{positions - 1}")
+
+
+def _check_sampling(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if max_new_tokens < 0:
+        raise InputError(f"max_new_tokens is {max_new_tokens}; it must not be negative")
     if not temperature >= 0 or math.isinf(temperature):
         raise InputError(f"temperature is {temperature}; it must be 0 or a finite number above")
     if top_k is not None and top_k < 1:
@@ -310,8 +333,9 @@ def _sample(
 ) -> Int64[Tensor, "B 1"]:
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    logits, order = (logits / temperature).sort(stable=True, dim=-1, descending=True)
-    probabilities = logits.softmax(-1)
+    logits, order = logits.double().sort(stable=True, dim=-1, descending=True)
+    # Relative to the likeliest, so that no temperature, however low, overflows.
+    probabilities = ((logits - logits[:, :1]) / temperature).softmax(-1)
     if top_p is not None:
         # A token stays while the likelier ones together fall short of top_p, so the likeliest always stays.
         probabilities[probabilities.cumsum(-1) - probabilities >= top_p] = 0

@@ -43,13 +43,17 @@ def attention(
     v: Float[Tensor, "B H T d"],
     sink: Float[Tensor, "H"] | None = None,
 ) -> Float[Tensor, "B H T d"]:
-    """Causal attention with an optional sink, in at least float32, returned in the dtype of `v`."""
-    if q.device.type != "cpu" or 0 in q.shape:
-        return attention_reference(q, k, v, sink)
+    """Causal attention with an optional sink, returned in the dtype of `v`; on the CPU in at least float32.
+
+    The inputs may differ in dtype, as when a tap under autocast returns float32 at one site.
+    """
     dtype = v.dtype
-    if dtype in (torch.bfloat16, torch.float16):
-        # At the small heads of these models the fused backward is about three times slower in bfloat16.
-        q, k, v = q.float(), k.float(), v.float()
+    common = torch.promote_types(torch.promote_types(q.dtype, k.dtype), dtype)
+    if q.device.type != "cpu" or 0 in q.shape:
+        return attention_reference(q.to(common), k.to(common), v.to(common), sink).to(dtype)
+    # At the small heads of these models the fused backward is about three times slower in bfloat16.
+    common = torch.promote_types(common, torch.float32)
+    q, k, v = q.to(common), k.to(common), v.to(common)
     if sink is None:
         return _fused(q, k, v, 0.0, True)[0].to(dtype)
     return _SinkAttention.apply(q, k, v, sink.to(q.dtype)).to(dtype)
