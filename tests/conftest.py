@@ -1,0 +1,37 @@
+"""What the tests of models and training share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import jaxtyping
+import pytest
+import torch
+
+from sparse_circuits.corpus.build import build_corpus
+from sparse_circuits.corpus.config import CorpusConfig
+from sparse_circuits.corpus.packed import PackedCorpus
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: models this small only wait for each other's threads on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def unannotated() -> Iterator[None]:
+    """Shape annotations off, as they are outside the tests, so that a function's own refusals are reached."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def packed_corpus(tmp_path_factory: pytest.TempPathFactory) -> PackedCorpus:
+    """Simple generated programs, about 200,000 tokens of a vocabulary of 300."""
+    out = tmp_path_factory.mktemp("corpus") / "idioms"
+    build_corpus(CorpusConfig(out=Path(out), idioms=0.3, vocab_size=300), progress=False)
+    return PackedCorpus.load(out)

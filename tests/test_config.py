@@ -1,0 +1,280 @@
+"""A config that exists can run, and survives the way through JSON; everything else is refused in one line."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparse_circuits.config import (
+    ABS_TOPK_SITES,
+    DEFAULT_ABS_TOPK_SITES,
+    GPTConfig,
+    LoopConfig,
+    PruneConfig,
+    SparsityConfig,
+    TrainConfig,
+    from_json,
+    nearest,
+    to_json,
+)
+from sparse_circuits.errors import InputError
+
+fractions = st.floats(0, 1, exclude_min=True)
+counts = st.integers(1, 10_000)
+below_one = st.floats(0, 1, exclude_max=True)
+
+
+@st.composite
+def gpt_values(draw: st.DrawFn) -> dict[str, Any]:
+    positions = draw(st.sampled_from(["none", "learned", "learned_concat", "sinusoidal_concat"]))
+    norm = draw(st.sampled_from(["rms", "layer"]))
+    return {
+        "vocab_size": draw(counts),
+        "block_size": draw(counts),
+        "n_layer": draw(counts),
+        "d_model": draw(counts),
+        "n_head": draw(counts),
+        "d_head": draw(counts),
+        "d_mlp": draw(st.none() | counts),
+        "norm": norm,
+        "norm_bias": norm == "layer" and draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "tied_embeddings": draw(st.booleans()),
+        "positions": positions,
+        "d_position": draw(counts) if positions.endswith("concat") else 0,
+        "bigram_table": draw(st.sampled_from(["none", "learned", "fixed"])),
+        "sink": draw(st.booleans()),
+        "activation": draw(st.sampled_from(["gelu", "relu"])),
+        "residual_activation": draw(st.sampled_from(["none", "relu"])),
+        "abs_topk": draw(st.none() | fractions),
+        "abs_topk_sites": draw(st.lists(st.sampled_from(ABS_TOPK_SITES), unique=True)),
+    }
+
+
+loop_values = st.fixed_dictionaries(
+    {
+        "steps": counts,
+        "learning_rate": fractions,
+        "warmup": below_one,
+        "beta1": below_one,
+        "beta2": below_one,
+        "epsilon": fractions,
+        "weight_decay": st.floats(0, 10),
+        "gradient": st.sampled_from(["normalize", "clip", "none"]),
+        "precision": st.sampled_from(["bf16", "fp32"]),
+        "seed": st.integers(0, 2**63),
+    }
+)
+sparsity_values = st.fixed_dictionaries(
+    {
+        "density": fractions,
+        "embedding_density": st.none() | fractions,
+        "min_nonzeros": st.integers(0, 100),
+        "sparse_biases": st.booleans(),
+        "density_start": st.floats(0, 0.5),
+        "density_end": st.floats(0.5, 1),
+        "density_shape": st.sampled_from(["linear", "exponential"]),
+    }
+)
+train_values = st.fixed_dictionaries(
+    {
+        "corpus": st.sampled_from(["here", "/there/corpus"]),
+        "out": st.just("run"),
+        "model": gpt_values(),
+        "sparsity": sparsity_values,
+        "loop": loop_values,
+        "batch_size": counts,
+        "bigram_start": st.just("counts"),
+        "eval_every": counts,
+        "eval_tokens": counts,
+        "checkpoint_seconds": st.floats(0, 1e6),
+    }
+)
+prune_values = st.fixed_dictionaries(
+    {
+        "target_loss": fractions,
+        "k_coef": fractions,
+        "temperature": fractions,
+        "init_bias": st.floats(-1, 1),
+        "init_scale": fractions,
+        "batch_pairs": counts,
+        "eval_pairs": counts,
+        "ablation": st.sampled_from(["mean", "zero"]),
+        "mean_tokens": counts,
+        "clean": st.booleans(),
+        "loop": loop_values,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy"),
+    [
+        (GPTConfig, gpt_values()),
+        (LoopConfig, loop_values),
+        (SparsityConfig, sparsity_values),
+        (TrainConfig, train_values),
+        (PruneConfig, prune_values),
+    ],
+)
+@given(data=st.data())
+@settings(max_examples=40)
+def test_a_config_goes_to_json_and_back(kind: type, strategy: st.SearchStrategy[Any], data: st.DataObject) -> None:
+    values = data.draw(strategy)
+    config = from_json(kind, values, "file")
+    stored = json.loads(json.dumps(to_json(config), allow_nan=False))
+    assert stored == values
+    assert from_json(kind, stored, "file") == config
+
+
+def test_defaults_are_the_papers_where_it_gives_them() -> None:
+    loop = LoopConfig()
+    assert (loop.beta1, loop.beta2, loop.weight_decay, loop.epsilon, loop.warmup) == (0.9, 0.95, 0.1, 0.1, 0.01)
+    assert (loop.gradient, loop.precision) == ("normalize", "bf16")
+    sparsity = SparsityConfig()
+    assert (sparsity.density_start, sparsity.density_end, sparsity.density_shape) == (0.01, 0.5, "linear")
+    assert (sparsity.min_nonzeros, sparsity.sparse_biases, sparsity.embedding_density) == (4, False, None)
+    model = GPTConfig()
+    assert (model.norm, model.positions, model.tied_embeddings, model.abs_topk) == ("rms", "none", False, 0.25)
+    assert (model.sink, model.bigram_table, model.activation, model.bias) == (True, "learned", "gelu", True)
+    assert set(ABS_TOPK_SITES) - set(DEFAULT_ABS_TOPK_SITES) == {"resid_post_attn", "resid_post_mlp"}
+
+
+def test_widths_not_given_follow_from_d_model() -> None:
+    config = GPTConfig(d_model=48, n_head=6)
+    assert (config.head_width, config.heads_width, config.mlp_width, config.read_width) == (8, 48, 192, 48)
+    resolved = config.resolved()
+    assert (resolved.d_head, resolved.d_mlp) == (8, 192)
+
+
+def test_widths_not_given_follow_a_changed_d_model() -> None:
+    changed = dataclasses.replace(GPTConfig(d_model=48, n_head=6), d_model=96)
+    assert (changed.head_width, changed.mlp_width) == (16, 384)
+
+
+def test_given_widths_stand() -> None:
+    config = GPTConfig(d_model=50, n_head=4, d_head=3, d_mlp=7, positions="learned_concat", d_position=5)
+    assert (config.head_width, config.heads_width, config.mlp_width, config.read_width) == (3, 12, 7, 55)
+    assert config.resolved() == config
+
+
+nan, infinity = math.nan, math.inf
+REFUSED: list[tuple[type, dict[str, Any], str]] = [
+    *((GPTConfig, {name: 0}, f"{name} is 0") for name in ("vocab_size", "block_size", "n_layer", "d_model")),
+    *((GPTConfig, {name: -1}, f"{name} is -1") for name in ("n_head", "d_head", "d_mlp")),
+    (GPTConfig, {"d_model": 100, "n_head": 3}, "100 is not divisible by n_head 3"),
+    (GPTConfig, {"positions": "learned_concat"}, "d_position is 0 with positions=learned_concat"),
+    (GPTConfig, {"positions": "sinusoidal_concat"}, "d_position is 0"),
+    (GPTConfig, {"positions": "learned", "d_position": 4}, "d_position is 4 with positions=learned"),
+    (GPTConfig, {"d_position": 4}, "d_position is 4 with positions=none"),
+    (GPTConfig, {"positions": "rope"}, "'rope'; choose among 'none', 'learned'"),
+    (GPTConfig, {"norm": "batch"}, "'batch'; choose among 'rms', 'layer'"),
+    (GPTConfig, {"norm_bias": True}, "choose norm=layer"),
+    (GPTConfig, {"activation": "silu"}, "choose among 'gelu', 'relu'"),
+    (GPTConfig, {"residual_activation": "gelu"}, "choose among 'none', 'relu'"),
+    (GPTConfig, {"bigram_table": "yes"}, "choose among 'none', 'learned', 'fixed'"),
+    *((GPTConfig, {"abs_topk": value}, "abs_topk is") for value in (0.0, -0.5, 1.01, nan)),
+    (GPTConfig, {"abs_topk_sites": ("attn_in", "attn_y")}, "'attn_y'; choose among attn_in"),
+    (LoopConfig, {"steps": 0}, "steps is 0"),
+    *((LoopConfig, {"learning_rate": value}, "learning_rate is") for value in (0.0, -1.0, nan, infinity)),
+    *((LoopConfig, {"warmup": value}, "warmup is") for value in (-0.1, 1.0, nan)),
+    *((LoopConfig, {name: value}, f"{name} is") for name in ("beta1", "beta2") for value in (-0.1, 1.0, nan)),
+    *((LoopConfig, {"epsilon": value}, "epsilon is") for value in (0.0, nan, infinity)),
+    *((LoopConfig, {"weight_decay": value}, "weight_decay is") for value in (-0.1, nan, infinity)),
+    (LoopConfig, {"gradient": "normalise"}, "choose among 'normalize', 'clip', 'none'"),
+    (LoopConfig, {"precision": "fp16"}, "choose among 'bf16', 'fp32'"),
+    *((SparsityConfig, {"density": value}, "density is") for value in (0.0, 1.5, nan)),
+    *((SparsityConfig, {"embedding_density": value}, "embedding_density is") for value in (0.0, 1.5, nan)),
+    (SparsityConfig, {"min_nonzeros": -1}, "min_nonzeros is -1"),
+    (SparsityConfig, {"density_start": 0.6}, "start <= end"),
+    (SparsityConfig, {"density_start": -0.1}, "start <= end"),
+    (SparsityConfig, {"density_end": 1.1}, "start <= end"),
+    (SparsityConfig, {"density_shape": "cosine"}, "choose among 'linear', 'exponential'"),
+    (TrainConfig, {"batch_size": 0}, "batch_size is 0"),
+    (TrainConfig, {"eval_every": 0}, "eval_every is 0"),
+    (TrainConfig, {"eval_tokens": 0}, "eval_tokens is 0"),
+    *((TrainConfig, {"checkpoint_seconds": value}, "checkpoint_seconds is") for value in (-1.0, nan)),
+    (TrainConfig, {"bigram_start": "zero"}, "choose among 'counts', 'uniform'"),
+    (TrainConfig, {"model": GPTConfig(bigram_table="fixed"), "bigram_start": "uniform"}, "bigram_table is fixed"),
+    *((PruneConfig, {"target_loss": value}, "target_loss is") for value in (0.0, nan)),
+    (PruneConfig, {"k_coef": -1.0}, "k_coef is"),
+    (PruneConfig, {"temperature": 0.0}, "temperature is"),
+    (PruneConfig, {"init_scale": -1.0}, "init_scale is"),
+    *((PruneConfig, {name: 0}, f"{name} is 0") for name in ("batch_pairs", "eval_pairs", "mean_tokens")),
+    (PruneConfig, {"ablation": "median"}, "choose among 'mean', 'zero'"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "message"), REFUSED)
+@pytest.mark.usefixtures("unannotated")
+def test_what_cannot_run_is_refused(kind: type, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        kind(**values)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    GPTConfig(vocab_size=1, block_size=1, n_layer=1, d_model=1, n_head=1, abs_topk=1.0, abs_topk_sites=())
+    LoopConfig(steps=1, warmup=0.0, beta1=0.0, beta2=0.0, weight_decay=0.0)
+    SparsityConfig(density=1.0, min_nonzeros=0, density_start=0.0, density_end=0.0)
+    SparsityConfig(density_start=1.0, density_end=1.0)
+    TrainConfig(checkpoint_seconds=0.0)
+
+
+JSON_REFUSED: list[tuple[type, Any, str]] = [
+    (GPTConfig, [], "file: expected a JSON object for GPTConfig"),
+    (GPTConfig, None, "file: expected a JSON object for GPTConfig"),
+    (GPTConfig, {"n_layers": 2}, "file: unknown key 'n_layers'; did you mean 'n_layer'? choose among"),
+    (GPTConfig, {"zzz": 2}, "file: unknown key 'zzz'; choose among abs_topk, "),
+    (GPTConfig, {"n_layer": "2"}, "file: n_layer is '2'; expected int"),
+    (GPTConfig, {"n_layer": 2.0}, "file: n_layer is 2.0; expected int"),
+    (GPTConfig, {"n_layer": True}, "file: n_layer is True; expected int"),
+    (GPTConfig, {"n_layer": None}, "file: n_layer is None; expected int"),
+    (GPTConfig, {"bias": 1}, "file: bias is 1; expected bool"),
+    (GPTConfig, {"d_head": 1.5}, "file: d_head is 1.5; expected int"),
+    (GPTConfig, {"norm": "batch"}, "file: norm is 'batch'; choose among 'rms', 'layer'"),
+    (GPTConfig, {"abs_topk_sites": "attn_in"}, "file: abs_topk_sites is 'attn_in'; expected a list"),
+    (GPTConfig, {"abs_topk_sites": [1]}, "file: abs_topk_sites is 1; expected str"),
+    (GPTConfig, {"abs_topk": True}, "file: abs_topk is True; expected float"),
+    (GPTConfig, {"n_layer": 0}, "file: n_layer is 0; it must be at least 1"),
+    (LoopConfig, {"learning_rate": 10**400}, "file: learning_rate is a number too large"),
+    (TrainConfig, {"corpus": 1}, "file: corpus is 1; expected a path"),
+    (TrainConfig, {"loop": 1}, "file: loop: expected a JSON object for LoopConfig"),
+    (TrainConfig, {"loop": {"step": 1}}, "file: loop: unknown key 'step'; did you mean 'steps'?"),
+    (TrainConfig, {"loop": {"steps": 0}}, "file: loop: steps is 0"),
+]
+
+
+@pytest.mark.parametrize(("kind", "values", "message"), JSON_REFUSED)
+def test_json_that_is_no_config_is_refused_with_file_and_key(kind: type, values: Any, message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        from_json(kind, values, "file")
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+def test_absent_keys_take_their_defaults_and_a_key_without_default_is_missed() -> None:
+    assert from_json(LoopConfig, {"steps": 7}, "file") == LoopConfig(steps=7)
+
+    @dataclasses.dataclass(frozen=True)
+    class Needy:
+        wanted: int
+
+    with pytest.raises(InputError, match="file: the key 'wanted' is missing"):
+        from_json(Needy, {}, "file")
+
+
+def test_a_whole_number_serves_as_a_float() -> None:
+    made = from_json(LoopConfig, {"learning_rate": 1}, "file")
+    assert made.learning_rate == 1.0
+    assert isinstance(made.learning_rate, float)
+
+
+def test_nearest_names_the_closest_choice_and_lists_all() -> None:
+    assert nearest("stpes", ["warmup", "steps"]) == "did you mean 'steps'? choose among steps, warmup"
+    assert nearest("qqqq", ["warmup", "steps"]) == "choose among steps, warmup"
