@@ -24,9 +24,7 @@ def program(seed: int, index: int) -> str:
     """
     for label, value in (("seed", seed), ("index", index)):
         if not 0 <= value < 1 << 64:
-            raise InputError(
-                f"idioms: {label} is {value}, expected 0 to 2**64 - 1; pass a whole number in that range"
-            )
+            raise InputError(f"idioms: {label} is {value}, expected 0 to 2**64 - 1; pass a whole number in that range")
     return compose(seed, index)
 
 

@@ -21,6 +21,13 @@ def show_something(author: Author) -> str:
     return expressions.show(author, author.pick(choices))
 
 
+def readable(author: Author) -> str:
+    """A variable in scope, or a number when there is none."""
+    scope = author.scope
+    choices = [*scope.numbers, *scope.texts]
+    return author.pick(choices) if choices else literals.number(author)
+
+
 def change_number(author: Author) -> str:
     """Add to a number in scope that no loop depends on."""
     scope = author.scope

@@ -23,7 +23,7 @@ class Function(NamedTuple):
     name: str
     arguments: tuple[str, ...]
     """The kind of each argument: number, count (whole, above 0), text, word (a literal), list, words, rows;
-    own_list or own_words where the function drains its argument."""
+    own_list, own_words or own_rows where the function drains its argument."""
     result: str
     """The kind of its result: number, text, flag, other, or none."""
 
@@ -60,6 +60,7 @@ class Author:
     __slots__ = (
         "capital",
         "comments",
+        "constants",
         "functions",
         "imports",
         "lines",
@@ -72,13 +73,15 @@ class Author:
         "theme",
     )
 
-    def __init__(self, seed: int, index: int) -> None:
-        self.random = draw = random.Random((seed << 64) | index).random
+    def __init__(self, seed: int, index: int, draft: int = 0) -> None:
+        self.random = draw = random.Random((draft << 128) | (seed << 64) | index).random
         self.lines: list[str] = []
         self.reserved: dict[str, str] = {}
         """Names of the module that no function may hide: functions, classes and imported modules."""
         self.scope = Scope({})
         self.imports: list[str] = []
+        self.constants: list[str] = []
+        """Numbers in capitals: every function may read them."""
         self.functions: list[Function] = []
         self.speakers = ["print"] * 6
         """What takes one string and is in reach: print, log.info, the program's own functions."""
@@ -101,9 +104,9 @@ class Author:
         return low + int(self.random() * (high - low + 1))
 
     def write(self, pad: str, *lines: str) -> None:
-        """Append lines, indented by `pad`."""
+        """Append lines, indented by `pad` where they are not empty."""
         for line in lines:
-            self.lines.append(pad + line)
+            self.lines.append(pad + line if line else "")
 
     def comment(self, pad: str, text: str) -> None:
         """Now and then, a comment line."""

@@ -33,9 +33,7 @@ Purpose = Callable[[Author, str, str], Work]
 
 
 def show(author: Author, x: str, kind: str) -> Work:
-    return Work(
-        [], [expressions.show(author, x)], "", "", author.pick(("show", "print", "list")), f"show every {x}"
-    )
+    return Work([], [expressions.show(author, x)], "", "", author.pick(("show", "print", "list")), f"show every {x}")
 
 
 def say_and_show(author: Author, x: str, kind: str) -> Work:
@@ -45,9 +43,7 @@ def say_and_show(author: Author, x: str, kind: str) -> Work:
 
 def show_value(author: Author, x: str, kind: str) -> Work:
     line = f"print({expressions.value(author, x, kind)})"
-    return Work(
-        [], [line], "", "", author.pick(("show", "print", "display")), f"show something for every {x}"
-    )
+    return Work([], [line], "", "", author.pick(("show", "print", "display")), f"show something for every {x}")
 
 
 def set_and_show(author: Author, x: str, kind: str) -> Work:
@@ -142,7 +138,7 @@ def grow_text(author: Author, x: str, kind: str) -> Work:
 
 
 def grow_table(author: Author, x: str, kind: str) -> Work:
-    name = names.claim(author, author.pick(("counts", f"{x}_table", "seen_times", "lookup")), "other")
+    name = names.claim(author, author.pick(("counts", "tally", "seen_times", "lookup")), "other")
     draw = author.random()
     if draw < 0.4:
         lines = [f"{name}[{x}] = {name}.get({x}, 0) + 1"]
@@ -158,18 +154,14 @@ def find(author: Author, x: str, kind: str) -> Work:
     lines = [f"if {expressions.condition(author, x, kind)}:", f"{INDENT}{name} = True"]
     if author.chance(0.7):
         lines.append(f"{INDENT}break")
-    return Work(
-        [f"{name} = False"], lines, name, "flag", author.pick(("has", "contains", "any")), f"look for one {x}"
-    )
+    return Work([f"{name} = False"], lines, name, "flag", author.pick(("has", "contains", "any")), f"look for one {x}")
 
 
 def stop_at(author: Author, x: str, kind: str) -> Work:
     lines = [f"if {expressions.condition(author, x, kind)}:"]
     if author.chance(0.6):
         lines.append(f"{INDENT}{actions.call_with_string(author)}")
-    return Work(
-        [], [*lines, f"{INDENT}break", expressions.show(author, x)], "", "", "scan", f"stop at the right {x}"
-    )
+    return Work([], [*lines, f"{INDENT}break", expressions.show(author, x)], "", "", "scan", f"stop at the right {x}")
 
 
 def add_up(author: Author, x: str, kind: str) -> Work:
@@ -219,9 +211,7 @@ def multiply(author: Author, x: str, kind: str) -> Work:
 
 def add_lengths(author: Author, x: str, kind: str) -> Work:
     name = names.claim(author, author.pick(("length", "total_length", "size")), "number")
-    return Work(
-        [f"{name} = 0"], [f"{name} += len({x})"], name, "number", "measure", f"measure the {plural(x)}"
-    )
+    return Work([f"{name} = 0"], [f"{name} += len({x})"], name, "number", "measure", f"measure the {plural(x)}")
 
 
 def longest(author: Author, x: str, kind: str) -> Work:
@@ -267,9 +257,7 @@ COMMON: tuple[tuple[int, Purpose], ...] = (
     (2, stop_at),
     (1, count_steps),
 )
-NUMBER_PURPOSES: tuple[Purpose, ...] = weighted(
-    *COMMON, (7, add_up), (2, add_up_some), (2, largest), (1, multiply)
-)
+NUMBER_PURPOSES: tuple[Purpose, ...] = weighted(*COMMON, (7, add_up), (2, add_up_some), (2, largest), (1, multiply))
 TEXT_PURPOSES: tuple[Purpose, ...] = weighted(*COMMON, (3, add_lengths), (2, longest), (2, spell))
 
 

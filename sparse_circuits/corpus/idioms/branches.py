@@ -102,9 +102,7 @@ def ternary(author: Author, pad: str) -> None:
     draw = author.random()
     if draw < 0.6:
         name, label = names.text_name(author)
-        author.write(
-            pad, f"{name} = {literals.word(author, label)} if {test} else {literals.word(author, label)}"
-        )
+        author.write(pad, f"{name} = {literals.word(author, label)} if {test} else {literals.word(author, label)}")
         scope.texts.append(name)
     elif draw < 0.75 and len(scope.numbers) > 1:
         first, second = author.pick(scope.numbers), author.pick(scope.numbers)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from sparse_circuits.corpus.idioms import actions, data, expressions, literals, names
-from sparse_circuits.corpus.idioms.author import Author, Function
+from sparse_circuits.corpus.idioms.author import INDENT, Author, Function
 from sparse_circuits.corpus.idioms.choices import weighted
 
 
@@ -18,6 +18,16 @@ def say_several(author: Author, pad: str) -> None:
         author.write(pad, f"{speaker}({literals.string(author)})")
 
 
+def say_two(author: Author, pad: str) -> None:
+    """Two strings in one call, each in its own quotes, on one line or on several."""
+    first, second = literals.string(author), literals.string(author)
+    if author.chance(0.3):
+        last = [second] if author.chance(0.6) else [second, actions.readable(author)]
+        author.write(pad, "print(", *[f"{INDENT}{item}," for item in (first, *last)], ")")
+    else:
+        author.write(pad, f"print({first}, {second})")
+
+
 def log(author: Author, pad: str) -> None:
     """Messages to a log that the program sets up now, unless it is inside a function."""
     if pad or "log" in author.scope.used or not author.need("logging"):
@@ -29,9 +39,7 @@ def log(author: Author, pad: str) -> None:
     author.write(pad, f"{name} = logging.getLogger({argument})")
     author.speakers += [f"{name}.info", f"{name}.debug", f"{name}.error", f"{name}.warning"]
     for _ in range(author.between(1, 2)):
-        author.write(
-            pad, f"{name}.{author.pick(('info', 'debug', 'warning', 'error'))}({literals.string(author)})"
-        )
+        author.write(pad, f"{name}.{author.pick(('info', 'debug', 'warning', 'error'))}({literals.string(author)})")
 
 
 def write_out(author: Author, pad: str) -> None:
@@ -86,7 +94,7 @@ def print_list(author: Author, pad: str) -> None:
         items = literals.row_of(literals.row_items(author, 1, 3))
         call = author.pick(("print", "print", "print", "len"))
     else:
-        items = literals.row_of(literals.words(author, author.pick(author.theme.labels), 1, 4))
+        items = literals.row_of(literals.words(author, literals.briefly(author.pick(author.theme.labels)), 1, 4))
         call = author.pick(("print", "len", "sorted"))
     if call == "print":
         author.write(pad, f"print({items})")
@@ -185,9 +193,7 @@ def look_inside(author: Author, pad: str) -> None:
                 f"{items}[len({items}) - 1][0]",
             )
         )
-    name = names.claim(
-        author, author.pick((f"first_{element}", f"last_{element}", "first", "last", "part")), "other"
-    )
+    name = names.claim(author, author.pick((f"first_{element}", f"last_{element}", "first", "last", "part")), "other")
     if author.chance(0.5):
         author.write(pad, f"{name} = {value}", expressions.show(author, name))
     else:
@@ -213,9 +219,7 @@ def shift(author: Author, pad: str) -> None:
     """Hand one value on: a, b = b, a + b."""
     first = data.set_number(author, pad)
     second = data.set_number(author, pad)
-    value = author.pick(
-        (f"{first} + {second}", f"{first} - {second}", f"{first} * 2", literals.number(author))
-    )
+    value = author.pick((f"{first} + {second}", f"{first} - {second}", f"{first} * 2", literals.number(author)))
     author.write(pad, f"{first}, {second} = {second}, {value}", f"print({first}, {second})")
 
 
@@ -225,21 +229,16 @@ ARGUMENTS: dict[str, Callable[[Author], str]] = {
     "text": lambda a: a.pick(a.scope.texts) if a.scope.texts and a.chance(0.3) else literals.word(a),
     "word": literals.word,
     "list": lambda a: (
-        a.pick(a.scope.lists)[0]
-        if a.scope.lists and a.chance(0.5)
-        else literals.row_of(literals.numbers(a, 1, 5))
+        a.pick(a.scope.lists)[0] if a.scope.lists and a.chance(0.5) else literals.row_of(literals.numbers(a, 1, 5))
     ),
     "words": lambda a: (
-        a.pick(a.scope.words)[0]
-        if a.scope.words and a.chance(0.5)
-        else literals.row_of(literals.words(a, "", 1, 4))
+        a.pick(a.scope.words)[0] if a.scope.words and a.chance(0.5) else literals.row_of(literals.words(a, "", 1, 4))
     ),
     "own_list": lambda a: literals.row_of(literals.numbers(a, 1, 5)),
     "own_words": lambda a: literals.row_of(literals.words(a, "", 1, 4)),
+    "own_rows": lambda a: literals.row_of(literals.row_items(a, 1, 3)),
     "rows": lambda a: (
-        a.pick(a.scope.rows)[0]
-        if a.scope.rows and a.chance(0.4)
-        else literals.row_of(literals.row_items(a, 1, 3))
+        a.pick(a.scope.rows)[0] if a.scope.rows and a.chance(0.4) else literals.row_of(literals.row_items(a, 1, 3))
     ),
 }
 
@@ -270,6 +269,6 @@ def call_function(author: Author, pad: str) -> None:
 
 
 STRING_CALLS: tuple[Callable[[Author, str], None], ...] = weighted(
-    (8, say), (4, say_several), (1, log), (1, write_out), (4, append), (2, show_variable)
+    (10, say), (5, say_several), (2, say_two), (1, log), (1, write_out), (5, append), (2, show_variable)
 )
 """Paragraphs that mostly are calls with one string."""

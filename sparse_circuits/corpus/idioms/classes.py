@@ -66,9 +66,7 @@ def write_init(author: Author, plan: Blueprint) -> None:
     written = [name for name, _ in arguments]
     for place in range(len(arguments) - defaults, len(arguments)):
         name, kind = arguments[place]
-        written[place] += (
-            f"={'None' if author.chance(0.2) and kind == 'text' else value_of(author, name, kind)}"
-        )
+        written[place] += f"={'None' if author.chance(0.2) and kind == 'text' else value_of(author, name, kind)}"
     author.write(INDENT, f"def __init__(self, {', '.join(written)}):")
     lines = [f"self.{name} = {name}" for name, _ in arguments]
     extras = {
@@ -92,9 +90,7 @@ def write_init(author: Author, plan: Blueprint) -> None:
 
 def describe(author: Author, plan: Blueprint) -> None:
     """A method that tells about the object."""
-    if not plan.method(
-        author.pick(("describe", "show", "info", "text")), call=None if author.chance(0.2) else ""
-    ):
+    if not plan.method(author.pick(("describe", "show", "info", "text")), call=None if author.chance(0.2) else ""):
         return
     name, _ = author.pick(plan.attributes)
     other, _ = author.pick(plan.attributes)
@@ -141,11 +137,7 @@ def changer(author: Author, plan: Blueprint) -> None:
     name = author.pick(plan.numbers())
     argument = author.pick(("amount", "n", "value", "change", "step"))
     up = author.chance(0.7)
-    verb = (
-        author.pick(("add", "raise", "increase", "change"))
-        if up
-        else author.pick(("lower", "reduce", "drop"))
-    )
+    verb = author.pick(("add", "raise", "increase", "change")) if up else author.pick(("lower", "reduce", "drop"))
     if plan.method(f"{verb}_{name}", argument, literals.positive(author)):
         if author.chance(0.3):
             author.write(BODY, f"if {argument} < 0:", f"{INDENT}raise ValueError({literals.string(author)})")
@@ -179,9 +171,7 @@ def act(author: Author, plan: Blueprint) -> None:
         name = author.pick(plan.texts())
         author.write(BODY, f"self.{name} = {literals.word(author, name)}")
     elif draw < 0.65:
-        author.write(
-            BODY, f"for i in range({author.between(2, 5)}):", INDENT + actions.call_with_string(author)
-        )
+        author.write(BODY, f"for i in range({author.between(2, 5)}):", INDENT + actions.call_with_string(author))
     elif draw < 0.75 and plan.numbers():
         name = author.pick(plan.numbers())
         author.write(
@@ -201,9 +191,7 @@ def use(author: Author, plan: Blueprint) -> None:
     name = names.claim(author, plan.thing, f"object {plan.name}")
     values = [value_of(author, attribute, kind) for attribute, kind in plan.attributes]
     if author.chance(0.3):
-        values = [
-            f"{attribute}={value}" for (attribute, _), value in zip(plan.attributes, values, strict=True)
-        ]
+        values = [f"{attribute}={value}" for (attribute, _), value in zip(plan.attributes, values, strict=True)]
     author.write("", f"{name} = {plan.name}({', '.join(values)})")
     for _ in range(author.between(1, 3)):
         draw = author.random()
@@ -310,9 +298,7 @@ def linked_class(author: Author) -> None:
     )
     node = names.claim(author, author.pick(("node", "current", "n", "x", "link")), "node")
     author.write("", f"class {name}:")
-    author.write(
-        INDENT, f"def __init__(self, {value}, {'next_node' if following == 'next' else following}=None):"
-    )
+    author.write(INDENT, f"def __init__(self, {value}, {'next_node' if following == 'next' else following}=None):")
     author.write(
         BODY,
         f"self.{value} = {value}",
@@ -320,14 +306,10 @@ def linked_class(author: Author) -> None:
     )
     author.write("", "", "")
     last = names.claim(author, author.pick(("last", "tail", "end")), "node")
-    author.write(
-        "", f"{last} = {name}({literals.word(author) if author.chance(0.5) else literals.number(author)})"
-    )
+    author.write("", f"{last} = {name}({literals.word(author) if author.chance(0.5) else literals.number(author)})")
     first = literals.word(author) if author.chance(0.5) else literals.number(author)
     author.write("", f"{node} = {name}({first}, {last})", f"while {node}:")
     author.write(INDENT, f"print({node}.{value})", f"{node} = {node}.{following}")
 
 
-CLASSES: tuple[Callable[[Author], None], ...] = weighted(
-    (8, thing_class), (4, container_class), (2, linked_class)
-)
+CLASSES: tuple[Callable[[Author], None], ...] = weighted((8, thing_class), (4, container_class), (2, linked_class))

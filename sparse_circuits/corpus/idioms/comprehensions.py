@@ -6,15 +6,13 @@ from sparse_circuits.corpus.idioms.loops import source
 from sparse_circuits.corpus.idioms.tables import some_table
 from sparse_circuits.corpus.idioms.words import plural, split
 
-LAMBDAS = split(
-    "double add square change key_of test step_up shorten rate_of combine scale check first_of compute"
-)
+LAMBDAS = split("double add square change key_of test step_up shorten rate_of combine scale check first_of compute")
 
 
 def comprehension(author: Author, pad: str) -> None:
     """A list, set or dictionary made of a list."""
     items, element, kind = source(author, pad)
-    x = names.loop_name(author, author.pick((element, element, "x")), kind)
+    x = names.loop_name(author, author.pick((element, element, "x")) if len(element) < 12 else "x", kind)
     value = x if author.chance(0.4) else expressions.value(author, x, kind)
     test = f" if {expressions.condition(author, x, kind)}" if value == x or author.chance(0.3) else ""
     draw = author.random()
@@ -24,9 +22,8 @@ def comprehension(author: Author, pad: str) -> None:
         made = f"{{{value} for {x} in {items}{test}}}"
     else:
         made = f"{{{x}: {value} for {x} in {items}{test}}}"
-    name = names.claim(
-        author, author.pick(("result", f"new_{plural(element)}", "kept", "made", "found")), "other"
-    )
+    other = f"new_{plural(element)}" if len(element) < 12 else "made"
+    name = names.claim(author, author.pick(("result", other, "kept", "found")), "other")
     author.write(pad, f"{name} = {made}")
     if author.chance(0.7):
         author.write(pad, expressions.show(author, name))
@@ -40,9 +37,7 @@ def comprehend_rows(author: Author, pad: str) -> None:
         author.scope.used[name] = "other"
         height, width = author.between(2, 5), author.between(2, 5)
         cell = author.pick(("0", "x", "x * y", "1", "x + y", author.quote("."), author.quote(" ")))
-        author.write(
-            pad, f"{name} = [[{cell} for x in range({width})] for y in range({height})]", f"print({name})"
-        )
+        author.write(pad, f"{name} = [[{cell} for x in range({width})] for y in range({height})]", f"print({name})")
     else:
         rows, row, cell = data.some_rows(author, pad)
         row = names.loop_name(author, row, "list")
@@ -119,9 +114,7 @@ def by_key(author: Author, pad: str) -> None:
     elif draw < 0.7:
         author.write(pad, f"{name} = list(map(lambda {x}: {expressions.value(author, x, kind)}, {items}))")
     else:
-        author.write(
-            pad, f"{name} = list(filter(lambda {x}: {expressions.condition(author, x, kind)}, {items}))"
-        )
+        author.write(pad, f"{name} = list(filter(lambda {x}: {expressions.condition(author, x, kind)}, {items}))")
     author.write(pad, f"print({name})")
 
 
@@ -148,6 +141,6 @@ def best_key(author: Author, pad: str) -> None:
 def sort_in_place(author: Author, pad: str) -> None:
     """Sort or reverse a list."""
     items, _, _ = source(author, pad)
-    author.write(
-        pad, f"{items}.{author.pick(('sort()', 'sort(reverse=True)', 'reverse()'))}", f"print({items})"
-    )
+    if items in author.scope.frozen:
+        return
+    author.write(pad, f"{items}.{author.pick(('sort()', 'sort(reverse=True)', 'reverse()'))}", f"print({items})")

@@ -17,17 +17,13 @@ def set_numbers(author: Author, pad: str) -> None:
     """One to four numbers in a row, perhaps printed."""
     found = [set_number(author, pad) for _ in range(author.between(1, 4))]
     if author.chance(0.4):
-        author.write(
-            pad, expressions.show(author, found[-1]) if author.chance(0.6) else f"print({', '.join(found)})"
-        )
+        author.write(pad, expressions.show(author, found[-1]) if author.chance(0.6) else f"print({', '.join(found)})")
 
 
 def set_text(author: Author, pad: str) -> tuple[str, str]:
     """Set a string and return its name and label."""
     name, label = names.text_name(author)
-    author.write(
-        pad, f"{name} = {literals.word(author, label) if author.chance(0.6) else literals.string(author)}"
-    )
+    author.write(pad, f"{name} = {literals.word(author, label) if author.chance(0.6) else literals.string(author)}")
     author.scope.texts.append(name)
     return name, label
 
@@ -36,18 +32,14 @@ def set_texts(author: Author, pad: str) -> None:
     """One to three strings in a row, perhaps printed."""
     found = [set_text(author, pad)[0] for _ in range(author.between(1, 3))]
     if author.chance(0.5):
-        author.write(
-            pad, expressions.show(author, found[-1]) if author.chance(0.6) else f"print({', '.join(found)})"
-        )
+        author.write(pad, expressions.show(author, found[-1]) if author.chance(0.6) else f"print({', '.join(found)})")
 
 
 def set_flag(author: Author, pad: str) -> str:
     """Set a flag, from a literal or a comparison, and return its name."""
     scope = author.scope
     if scope.numbers and author.chance(0.3):
-        value = (
-            f"{author.pick(scope.numbers)} {author.pick(('==', '>', '<', '!='))} {literals.number(author)}"
-        )
+        value = f"{author.pick(scope.numbers)} {author.pick(('==', '>', '<', '!='))} {literals.number(author)}"
     else:
         value = author.pick(("True", "False"))
     name = names.flag_name(author)
@@ -137,9 +129,7 @@ def set_empty(author: Author, pad: str) -> None:
         name = names.claim(author, author.pick(names.GROWN), "set")
         author.write(pad, f"{name} = set()")
         for _ in range(author.between(1, 3)):
-            author.write(
-                pad, f"{name}.add({literals.word(author) if author.chance(0.7) else literals.number(author)})"
-            )
+            author.write(pad, f"{name}.add({literals.word(author) if author.chance(0.7) else literals.number(author)})")
     else:
         name = names.claim(author, author.pick(names.GROWN), "text")
         author.write(pad, f"{name} = {author.quote('')}")
@@ -154,18 +144,12 @@ def set_points(author: Author, pad: str) -> None:
     name = names.claim(author, author.pick(("points", "pairs", "moves", "corners", "edges")), "points")
     count = author.between(1, 4)
     marks = "()" if author.chance(0.5) else "[]"
-    items = [
-        f"{marks[0]}{literals.number(author)}, {literals.number(author)}{marks[1]}" for _ in range(count)
-    ]
+    items = [f"{marks[0]}{literals.number(author)}, {literals.number(author)}{marks[1]}" for _ in range(count)]
     author.write(pad, *literals.bracketed(author, pad, f"{name} = ", items))
-    first, second = author.pick(
-        (("x", "y"), ("a", "b"), ("row", "column"), ("left", "right"), ("start", "end"))
-    )
+    first, second = author.pick((("x", "y"), ("a", "b"), ("row", "column"), ("left", "right"), ("start", "end")))
     first = names.loop_name(author, first, "number")
     second = names.loop_name(author, second, "number")
-    shown = author.pick(
-        (f"{first} + {second}", f"{first}, {second}", f"{first} * {second}", f"{second}, {first}")
-    )
+    shown = author.pick((f"{first} + {second}", f"{first}, {second}", f"{first} * {second}", f"{second}, {first}"))
     author.write(pad, f"for {first}, {second} in {name}:", f"    print({shown})")
 
 

@@ -13,7 +13,7 @@ Expression = Callable[[Author, str], str]
 
 def against_scope(author: Author, name: str) -> str:
     """Compare a number with another variable, or with a literal when there is none."""
-    others = [other for other in author.scope.numbers if other != name]
+    others = author.constants or [other for other in author.scope.numbers if other != name]
     other = author.pick(others) if others else literals.number(author)
     return f"{name} {author.pick(('<', '>', '==', '<=', '!='))} {other}"
 
@@ -71,9 +71,7 @@ TEXT_VALUES: tuple[Expression, ...] = weighted(
     (2, lambda a, x: f"{x} + {a.quote(a.pick(('!', '?', '.', '...', ' ', ', ', 's')))}"),
     (
         2,
-        lambda a, x: (
-            f"{a.quote(a.pick(('the', 'my', 'hello', 'dear', 'no', *a.theme.adjectives)) + ' ')} + {x}"
-        ),
+        lambda a, x: f"{a.quote(a.pick(('the', 'my', 'hello', 'dear', 'no', *a.theme.adjectives)) + ' ')} + {x}",
     ),
     (1, lambda a, x: f"{x}[:{a.between(1, 4)}]"),
     (1, lambda a, x: f"{x}[::-1]"),
@@ -131,7 +129,7 @@ SHOWS: tuple[Expression, ...] = weighted(
     (3, lambda a, x: f"print({a.quote(spoken(x) + ':')}, {x})"),
     (4, lambda a, x: f"print({a.quote(described(a, x))}, {x})"),
     (7, lambda a, x: f"print(f{a.quote(braced(a, x))})"),
-    (2, lambda a, x: f"print({x}, {a.quote(plural(a.pick(a.theme.things)))})"),
+    (1, lambda a, x: f"print({x}, {a.quote(plural(a.pick(a.theme.things)))})"),
     (1, lambda a, x: f"print({x}, end={a.quote(a.pick((' ', ', ', '')))})"),
     (1, lambda a, x: f"print({a.quote(spoken(x))}, {x}, sep={a.quote(a.pick((': ', '=', ' ')))})"),
     (1, lambda a, x: f"print({a.quote(spoken(x) + ' is ')} + str({x}))"),

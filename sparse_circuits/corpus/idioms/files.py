@@ -52,15 +52,11 @@ def read_file(author: Author) -> None:
             f"{INDENT}return {f}.{author.pick(('read()', 'readlines()'))}",
         )
     elif draw < 0.6:
-        author.write(
-            INDENT, f"{found} = []", f"with open({target}{mode}) as {f}:", f"{INDENT}for {x} in {f}:"
-        )
+        author.write(INDENT, f"{found} = []", f"with open({target}{mode}) as {f}:", f"{INDENT}for {x} in {f}:")
         author.write(INDENT * 3, f"{found}.append({x}.strip())")
         author.write(INDENT, f"return {found}")
     elif draw < 0.8:
-        author.write(
-            INDENT, f"{f} = open({target}{mode})", f"{found} = {f}.{author.pick(('read()', 'readlines()'))}"
-        )
+        author.write(INDENT, f"{f} = open({target}{mode})", f"{found} = {f}.{author.pick(('read()', 'readlines()'))}")
         author.write(INDENT, f"{f}.close()", f"return {found}")
     else:
         author.write(INDENT, f"{f} = open({target}{mode})", f"{x} = {f}.readline()", f"while {x}:")
@@ -136,6 +132,4 @@ def copy_file(author: Author) -> None:
     definition.close("none", called=False)
 
 
-FILE_FUNCTIONS: tuple[Callable[[Author], None], ...] = weighted(
-    (5, read_file), (4, write_file), (2, copy_file)
-)
+FILE_FUNCTIONS: tuple[Callable[[Author], None], ...] = weighted((5, read_file), (4, write_file), (2, copy_file))

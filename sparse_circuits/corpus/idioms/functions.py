@@ -114,9 +114,7 @@ def predicate(author: Author) -> None:
             author.write(INDENT, f"if {expressions.condition(author, x, kind)}:", f"{INDENT}return True")
         author.write(INDENT, "return False")
     elif draw < 0.8:
-        author.write(
-            INDENT, f"if {expressions.condition(author, x, kind)}:", f"{INDENT}return False", "return True"
-        )
+        author.write(INDENT, f"if {expressions.condition(author, x, kind)}:", f"{INDENT}return False", "return True")
     else:
         author.write(INDENT, f"if {expressions.condition(author, x, kind)}:", f"{INDENT}return True")
         author.write(INDENT, "else:", f"{INDENT}return False")
@@ -248,9 +246,7 @@ def defaults(author: Author) -> None:
     )
     for none, (name, kind) in zip(missing, defaulted, strict=True):
         if none and author.chance(0.6):
-            author.write(
-                INDENT, f"if {name} is None:", f"{INDENT}{name} = {default_value(author, name, kind)}"
-            )
+            author.write(INDENT, f"if {name} is None:", f"{INDENT}{name} = {default_value(author, name, kind)}")
     if author.chance(0.5):
         pairs = [f"{author.quote(name)}: {name}" for name in found]
         author.write(INDENT, *literals.bracketed(author, INDENT, "return ", pairs, marks="{}"))
@@ -268,37 +264,41 @@ def defaults(author: Author) -> None:
         author.write("", "", "", f"{definition.name}({written})")
 
 
-def rows_function(author: Author) -> None:
-    """A function that makes a nested list or goes through one."""
-    rows, row, cell = names.propose_rows(author)
-    if author.chance(0.4):
-        definition = Definition(author)
-        definition.open(author.pick(("make", "get", "load", "start", "empty")), rows, [], f"make the {rows}")
-        value = literals.row_of(literals.row_items(author, 1, 3))
-        author.write(
-            INDENT, *((f"return {value}",) if author.chance(0.6) else (f"{rows} = {value}", f"return {rows}"))
-        )
-        definition.close("other")
-        return
+def make_rows(author: Author) -> None:
+    """A function that returns a nested list."""
+    rows, _, _ = names.propose_rows(author)
     definition = Definition(author)
     definition.open(
-        author.pick(("total", "count", "sum", "check")), rows, [(rows, "rows")], f"add up the {rows}"
+        author.pick(("make", "get", "load", "start", "empty")), rows, [], f"make the {expressions.spoken(rows)}"
     )
+    value = literals.row_of(literals.row_items(author, 1, 3))
+    author.write(INDENT, *((f"return {value}",) if author.chance(0.6) else (f"{rows} = {value}", f"return {rows}")))
+    definition.close("other")
+
+
+def rows_function(author: Author) -> None:
+    """A function that goes through a nested list, with a loop in a loop or without."""
+    rows, row, cell = names.propose_rows(author)
+    draining = author.chance(0.4)
+    definition = Definition(author)
+    verb = author.pick(("total", "count", "sum", "check", "use_up") if draining else ("total", "count", "sum", "check"))
+    definition.open(verb, rows, [(rows, "own_rows" if draining else "rows")], f"add up the {expressions.spoken(rows)}")
     row = names.loop_name(author, row, "list")
     author.scope.frozen.append(row)
     x = names.loop_name(author, cell, "number")
     total = names.claim(author, author.pick(("total", "count", "result")), "number")
     author.write(INDENT, f"{total} = 0", f"for {row} in {rows}:")
-    if author.chance(0.5):
+    inner = TWICE + INDENT
+    if draining:
+        author.write(TWICE, f"while {row}:")
+        author.write(inner, f"{x} = {row}.pop()", *((expressions.show(author, x),) if author.chance(0.3) else ()))
+    elif author.chance(0.4):
         author.write(TWICE, f"{total} += {author.pick((f'sum({row})', f'len({row})', f'max({row})'))}")
     else:
         author.write(TWICE, f"for {x} in {row}:")
-        if author.chance(0.5):
-            author.write(
-                TWICE + INDENT, f"if {expressions.condition(author, x, 'number')}:", f"{INDENT}{total} += 1"
-            )
-        else:
-            author.write(TWICE + INDENT, f"{total} += {x}")
+    if author.lines[-1].startswith(inner) or author.lines[-1].endswith(":"):
+        test = (f"if {expressions.condition(author, x, 'number')}:", f"{INDENT}{total} += 1")
+        author.write(inner, *(test if author.chance(0.5) else (f"{total} += {x}",)))
     author.write(INDENT, f"return {total}")
     definition.close("number")
 
@@ -345,9 +345,7 @@ def ask(author: Author) -> None:
     elif draw < 0.8:
         author.write(INDENT, asked, f"while {x}:", INDENT + expressions.show(author, x), INDENT + asked)
     else:
-        author.write(
-            INDENT, asked, f"if {x} == {literals.word(author, x)}:", f"{INDENT}return True", "return False"
-        )
+        author.write(INDENT, asked, f"if {x} == {literals.word(author, x)}:", f"{INDENT}return True", "return False")
     definition.close("none", called=False)
 
 
@@ -361,6 +359,7 @@ DEFINITIONS = weighted(
     (4, choice),
     (3, guard),
     (6, defaults),
+    (2, make_rows),
     (4, rows_function),
     (4, repeat),
     (2, ask),

@@ -1,6 +1,8 @@
 """The plan of a program: which parts it has, in what order, and the blank lines between them."""
 
-from sparse_circuits.corpus.idioms import literals
+from itertools import count
+
+from sparse_circuits.corpus.idioms import literals, names
 from sparse_circuits.corpus.idioms.author import INDENT, Author, Scope
 from sparse_circuits.corpus.idioms.calls import log
 from sparse_circuits.corpus.idioms.choices import weighted
@@ -10,12 +12,12 @@ from sparse_circuits.corpus.idioms.registry import BASICS, PARAGRAPHS, PARTS, Pa
 from sparse_circuits.corpus.idioms.words import plural, progressive
 
 
-def paragraphs(author: Author, pad: str, count: int, registry: tuple[Paragraph, ...] = PARAGRAPHS) -> None:
-    """Write paragraphs until about `count` more lines are there."""
-    goal = len(author.lines) + count
+def paragraphs(author: Author, pad: str, lines: int, registry: tuple[Paragraph, ...] = PARAGRAPHS) -> None:
+    """Write paragraphs until about so many more lines are there."""
+    goal = len(author.lines) + lines
     while len(author.lines) < goal:
         author.pick(registry)(author, pad)
-        if author.random() < author.roomy:
+        if author.random() < author.roomy and author.lines and author.lines[-1]:
             author.lines.append("")
 
 
@@ -35,33 +37,31 @@ def gap(author: Author) -> None:
         lines += ("", "")
 
 
+LONGEST_LINE = 100
 LIMITS = ("MAX", "MIN", "BASE", "START")
 
 
 def constants(author: Author) -> None:
-    """A few names in capitals at the top."""
+    """A few names in capitals at the top; no one changes them."""
+    scope, theme = author.scope, author.theme
     for _ in range(author.between(1, 3)):
         draw = author.random()
-        measure, label = author.pick(author.theme.measures), author.pick(author.theme.labels)
-        if draw < 0.4:
-            author.write(
-                "",
-                f"{author.pick(LIMITS)}_{measure.upper()} = {literals.number(author)}",
-            )
-        elif draw < 0.6:
-            author.write("", f"{label.upper()} = {literals.word(author, label)}")
-        elif draw < 0.8:
+        measure, label = author.pick(theme.measures), author.pick(theme.labels)
+        limit = f"{author.pick(LIMITS)}_{measure.upper()}"
+        if draw < 0.5 and names.take(author, limit, "constant"):
+            author.write("", f"{limit} = {literals.positive(author)}")
+            author.constants.append(limit)
+        elif draw < 0.8 and names.take(author, plural(label).upper(), "constant"):
             items = literals.words(author, label, 2, 5)
             author.write("", *literals.bracketed(author, "", f"{plural(label).upper()} = ", items))
-        else:
-            items = literals.row_items(author, 2, 3)
-            author.write(
-                "",
-                *literals.bracketed(
-                    author, "", f"{author.pick(('GRID', 'TABLE', 'STEPS', 'MOVES'))} = ", items
-                ),
-            )
-    author.lines.append("")
+            scope.words.append((plural(label).upper(), label))
+            scope.frozen.append(plural(label).upper())
+        elif draw >= 0.8 and names.take(author, "GRID", "constant"):
+            author.write("", *literals.bracketed(author, "", "GRID = ", literals.row_items(author, 2, 3)))
+            scope.rows.append(("GRID", "row", measure))
+            scope.frozen.append("GRID")
+    if author.lines:
+        author.lines.append("")
 
 
 def script(author: Author) -> None:
@@ -139,9 +139,8 @@ def heading(author: Author) -> list[str]:
     return lines
 
 
-def compose(seed: int, index: int) -> str:
-    """Write document `index` of the stream `seed`."""
-    author = Author(seed, index)
+def draft(author: Author) -> list[str]:
+    """Write a whole program, line by line."""
     shape = author.pick(SHAPES)
     if author.random() < 0.12:
         constants(author)
@@ -153,4 +152,13 @@ def compose(seed: int, index: int) -> str:
     lines = author.lines
     while not lines[-1]:
         lines.pop()
-    return "\n".join([*heading(author), *lines]) + "\n"
+    return [*heading(author), *lines]
+
+
+def compose(seed: int, index: int) -> str:
+    """Write document `index` of the stream `seed`: the first draft without a line that is too long."""
+    for number in count():
+        lines = draft(Author(seed, index, number))
+        if max(map(len, lines)) <= LONGEST_LINE:
+            break
+    return "\n".join(lines) + "\n"

@@ -149,9 +149,7 @@ def numbers(author: Author, low: int, high: int) -> list[str]:
     return [str(author.between(-9, 9)) for _ in range(count)]
 
 
-def bracketed(
-    author: Author, pad: str, head: str, items: list[str], tail: str = "", marks: str = "[]"
-) -> list[str]:
+def bracketed(author: Author, pad: str, head: str, items: list[str], tail: str = "", marks: str = "[]") -> list[str]:
     """`head[items]tail` on one line, or one item a line when that is too long (and now and then anyway)."""
     flat = f"{head}{marks[0]}{', '.join(items)}{marks[1]}{tail}"
     if len(pad) + len(flat) <= LINE_LIMIT and (len(items) < 3 or author.random() > 0.08):
@@ -174,7 +172,7 @@ def row_items(author: Author, low: int = 1, high: int = 4) -> list[str]:
 
 def word_rows(author: Author, label: str) -> list[str]:
     """The rows of a nested list of strings."""
-    return [row_of(words(author, label, 1, 3)) for _ in range(author.between(1, 3))]
+    return [row_of(words(author, briefly(label), 1, 3)) for _ in range(author.between(1, 3))]
 
 
 def cube_items(author: Author) -> list[str]:

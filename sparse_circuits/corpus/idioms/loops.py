@@ -69,9 +69,7 @@ def for_each_of(author: Author, pad: str) -> None:
     """Over a part or another order of a list, or over a literal."""
     items, element, kind = source(author, pad)
     x = names.loop_name(author, element, kind)
-    part = author.pick(
-        (f"{items}[1:]", f"{items}[:2]", f"reversed({items})", f"sorted({items})", f"{items}[::-1]")
-    )
+    part = author.pick((f"{items}[1:]", f"{items}[:2]", f"reversed({items})", f"sorted({items})", f"{items}[::-1]"))
     Loop(author, pad, x, kind, items).write(f"for {x} in {part}:")
 
 
@@ -81,7 +79,7 @@ def for_literal(author: Author, pad: str) -> None:
         x = names.loop_name(author, author.pick(author.theme.measures), "number")
         Loop(author, pad, x, "number").write(f"for {x} in [{', '.join(literals.numbers(author, 1, 6))}]:")
     else:
-        label = author.pick(author.theme.labels)
+        label = literals.briefly(author.pick(author.theme.labels)) or "word"
         x = names.loop_name(author, label, "text")
         Loop(author, pad, x, "text").write(f"for {x} in [{', '.join(literals.words(author, label, 1, 4))}]:")
 
@@ -106,9 +104,7 @@ def for_enumerate(author: Author, pad: str) -> None:
 
 
 def for_range(author: Author, pad: str) -> None:
-    i = names.loop_name(
-        author, author.pick(("i", "j", "k", "step", "index", "n", "x", "round_number", "day")), "index"
-    )
+    i = names.loop_name(author, author.pick(("i", "j", "k", "step", "index", "n", "x", "round_number", "day")), "index")
     draw = author.random()
     if draw < 0.6:
         bounds = str(author.between(2, 12))
@@ -181,9 +177,7 @@ def while_deque(author: Author, pad: str) -> None:
     queue = names.claim(author, author.pick(("queue", "waiting", "todo", "pending", plural(label))), "deque")
     x = names.loop_name(author, label, "text")
     loop = Loop(author, pad, x, "text", queue)
-    author.write(
-        pad, f"{queue} = deque([{', '.join(literals.words(author, literals.briefly(label), 1, 4))}])"
-    )
+    author.write(pad, f"{queue} = deque([{', '.join(literals.words(author, literals.briefly(label), 1, 4))}])")
     if author.chance(0.3):
         author.write(pad, f"{queue}.append({literals.word(author, label)})")
     loop.write(f"while {queue}:", (f"{x} = {queue}.{author.pick(('popleft()', 'popleft()', 'pop()'))}",))
@@ -217,11 +211,7 @@ def while_next(author: Author, pad: str) -> None:
 
 def while_number(author: Author, pad: str) -> None:
     """Count a number down to nothing."""
-    name = (
-        names.number_name(author)
-        if author.chance(0.8)
-        else names.loop_name(author, author.pick("ijkn"), "index")
-    )
+    name = names.number_name(author) if author.chance(0.8) else names.loop_name(author, author.pick("ijkn"), "index")
     author.write(pad, f"{name} = {literals.positive(author)}")
     draw = author.random()
     head = f"while {name}:" if draw < 0.75 else f"while {name} > 0:"

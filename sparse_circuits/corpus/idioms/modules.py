@@ -10,16 +10,15 @@ def use_math(author: Author, pad: str) -> None:
     if author.chance(0.6):
         if not author.need("math"):
             return
-        call = author.pick(
-            (f"math.sqrt({value})", f"math.floor({value} / 2)", f"math.ceil({value} / 3)", "math.pi")
-        )
+        call = author.pick((f"math.sqrt({value})", f"math.floor({value} / 2)", f"math.ceil({value} / 3)", "math.pi"))
     else:
         if not author.need("math", "sqrt"):
             return
         call = f"sqrt({value})"
     name = names.claim(author, author.pick(("root", "result", "distance", "value")), "number")
     author.write(pad, f"{name} = {call}", expressions.show(author, name))
-    author.scope.numbers.append(name)
+    if name not in author.scope.numbers:
+        author.scope.numbers.append(name)
 
 
 def use_random(author: Author, pad: str) -> None:
@@ -33,12 +32,12 @@ def use_random(author: Author, pad: str) -> None:
         author.write(pad, f"{name} = random.choice({items})", f"print({name})")
     elif draw < 0.7:
         name = names.claim(author, author.pick(("dice", "roll", "guess", "secret")), "number")
-        author.write(
-            pad, f"{name} = random.randint(1, {author.between(6, 100)})", expressions.show(author, name)
-        )
+        author.write(pad, f"{name} = random.randint(1, {author.between(6, 100)})", expressions.show(author, name))
     else:
         items, _ = data.some_list(author, pad)
-        author.write(pad, f"random.shuffle({items})", f"print({items})")
+        if items not in author.scope.frozen:
+            author.write(pad, f"random.shuffle({items})")
+        author.write(pad, f"print({items})")
 
 
 def use_counter(author: Author, pad: str) -> None:
@@ -80,9 +79,7 @@ def use_json(author: Author, pad: str) -> None:
     draw = author.random()
     if draw < 0.4:
         name = names.claim(author, author.pick(("text", "output", "encoded")), "text")
-        author.write(
-            pad, f"{name} = json.dumps({literals.row_of(literals.row_items(author, 1, 3))})", f"print({name})"
-        )
+        author.write(pad, f"{name} = json.dumps({literals.row_of(literals.row_items(author, 1, 3))})", f"print({name})")
     else:
         items, _ = data.some_list(author, pad)
         author.write(pad, f"print(json.dumps({items}))")

@@ -142,7 +142,5 @@ def define_file_function(author: Author) -> None:
     author.pick(files.FILE_FUNCTIONS)(author)
 
 
-PARTS: tuple[Part, ...] = weighted(
-    (8, define_function), (2, recipes.define_recipe), (3, define_file_function)
-)
+PARTS: tuple[Part, ...] = weighted((8, define_function), (2, recipes.define_recipe), (3, define_file_function))
 """Definitions of functions; classes have a registry of their own."""

@@ -9,9 +9,7 @@ def for_row(author: Author, pad: str) -> None:
     """Something about every row as a whole."""
     rows, row, _ = data.some_rows(author, pad)
     row = names.loop_name(author, row, "list")
-    value = author.pick(
-        (row, f"sum({row})", f"len({row})", f"max({row})", f"{row}[0]", f"{row}[-1]", f"sorted({row})")
-    )
+    value = author.pick((row, f"sum({row})", f"len({row})", f"max({row})", f"{row}[0]", f"{row}[-1]", f"sorted({row})"))
     draw = author.random()
     author.comment(pad, f"go through the {expressions.spoken(rows)}")
     if draw < 0.2:

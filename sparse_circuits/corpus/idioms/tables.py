@@ -64,9 +64,7 @@ def look_up(author: Author, pad: str) -> None:
     elif draw < 0.8:
         name = names.claim(author, value, "number")
         default = f", {literals.number(author)}"
-        author.write(
-            pad, f"{name} = {table}.get({author.quote(word)}{default})", expressions.show(author, name)
-        )
+        author.write(pad, f"{name} = {table}.get({author.quote(word)}{default})", expressions.show(author, name))
     else:
         author.write(pad, f"print(len({table}))" if author.chance(0.5) else f"print(sum({table}.values()))")
 
@@ -112,11 +110,11 @@ def records(author: Author, pad: str) -> None:
     thing = author.pick(theme.things)
     name = names.claim(author, author.pick((f"{thing}_list", f"{thing}_records", "records")), "records")
     label, measure = author.pick(theme.labels), author.pick(theme.measures)
-    author.write(pad, f"{name} = [")
-    for _ in range(author.between(2, 4)):
-        first = f"{author.quote(label)}: {literals.word(author, label)}"
-        author.write(pad + INDENT, f"{{{first}, {author.quote(measure)}: {literals.number(author)}}},")
-    author.write(pad, "]")
+    found = [
+        f"{{{author.quote(label)}: {literals.word(author, label)}, {author.quote(measure)}: {literals.number(author)}}}"
+        for _ in range(author.between(1, 4))
+    ]
+    author.write(pad, *literals.bracketed(author, pad, f"{name} = ", found))
     x = names.loop_name(author, thing, "record")
     draw = author.random()
     if draw < 0.5:
@@ -130,9 +128,7 @@ def records(author: Author, pad: str) -> None:
         author.write(pad + INDENT * 2, f"print({x}[{author.quote(label)}])")
     else:
         total = names.claim(author, f"total_{measure}", "number")
-        author.write(
-            pad, f"{total} = 0", f"for {x} in {name}:", f"{INDENT}{total} += {x}[{author.quote(measure)}]"
-        )
+        author.write(pad, f"{total} = 0", f"for {x} in {name}:", f"{INDENT}{total} += {x}[{author.quote(measure)}]")
         author.write(pad, expressions.show(author, total))
 
 
@@ -148,9 +144,7 @@ def lists_by_key(author: Author, pad: str) -> None:
     if draw < 0.5:
         author.write(pad, f"for {key} in {name}:", f"{INDENT}print({key}, {name}[{key}])")
     elif draw < 0.8:
-        author.write(
-            pad, f"{name}[{literals.word(author, label)}] = {literals.row_of(literals.numbers(author, 1, 3))}"
-        )
+        author.write(pad, f"{name}[{literals.word(author, label)}] = {literals.row_of(literals.numbers(author, 1, 3))}")
     else:
         author.write(pad, f"print({name}[{keys[0]}])")
 
@@ -158,9 +152,7 @@ def lists_by_key(author: Author, pad: str) -> None:
 def branch_on_key(author: Author, pad: str) -> None:
     """A dictionary as a choice of what to say."""
     label = author.pick(author.theme.labels)
-    name = names.claim(
-        author, author.pick((f"{label}_messages", "answers", "replies", "notes_by_key")), "texts"
-    )
+    name = names.claim(author, author.pick((f"{label}_messages", "answers", "replies", "notes_by_key")), "texts")
     words = literals.words(author, label, 2, 4)
     author.write(pad, f"{name} = {{", *[f"{INDENT}{word}: {literals.string(author)}," for word in words], "}")
     key = data.some_text(author, pad) if author.chance(0.3) else literals.word(author, label)

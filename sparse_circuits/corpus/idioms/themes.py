@@ -46,7 +46,7 @@ THEMES = (
     ),
     theme(
         "file folder document page backup",
-        "size length version depth page_count",
+        "size length version depth lines",
         "name path title author status",
         "notes report draft readme letter budget recipe diary index summary invoice plan",
         "open save copy load scan move rename check",
@@ -55,14 +55,14 @@ THEMES = (
     theme(
         "player game team match turn",
         "score level strength lives speed bonus",
-        "name team_name color status title",
+        "name nickname color status title",
         "knight wizard archer dragon goblin robot pirate ninja queen giant rogue hero",
         "play start win move jump save attack pause",
         "active ready lost fast strong new brave final",
     ),
     theme(
         "message user post comment reply",
-        "length age like_count views limit",
+        "length age points views limit",
         "name text subject sender topic",
         "hello welcome thanks question reminder notice update invite greeting",
         "send read post delete block follow share answer",
@@ -78,7 +78,7 @@ THEMES = (
     ),
     theme(
         "plant seed tree flower garden",
-        "height width depth days leaf_count",
+        "height width depth days spread",
         "name color season shape label",
         "rose tulip daisy oak pine fern basil mint lily maple cactus ivy moss palm",
         "water plant trim grow pick move cut check",
@@ -86,8 +86,8 @@ THEMES = (
     ),
     theme(
         "recipe dish meal cook ingredient",
-        "minutes servings weight cup_count price",
-        "name taste color dish_name unit",
+        "minutes portion weight heat price",
+        "name taste color flavor unit",
         "soup pasta rice salad pie curry stew toast omelet cake butter sugar salt flour milk",
         "cook bake mix chop serve taste boil stir",
         "hot cold sweet fresh salty ready simple warm",
@@ -95,7 +95,7 @@ THEMES = (
     theme(
         "song album band singer track",
         "length tempo volume year plays",
-        "title artist mood key album_name",
+        "title artist mood key style",
         "piano guitar drums violin flute trumpet bass harp cello waltz ballad march tango",
         "play record mix sing tune skip stop load",
         "loud soft slow fast new famous quiet live",
@@ -110,8 +110,8 @@ THEMES = (
     ),
     theme(
         "day forecast storm cloud sensor",
-        "temperature rainfall wind_speed pressure humidity",
-        "city season day_name unit station",
+        "temperature rainfall wind pressure humidity",
+        "city season weekday unit station",
         "snow fog hail frost thunder drizzle breeze sunshine ice mist heat rainbow",
         "measure record check predict report watch log collect",
         "sunny cold wet dry windy warm mild dark",
@@ -119,7 +119,7 @@ THEMES = (
     theme(
         "account payment bill loan client",
         "balance amount fee rate debt limit",
-        "name owner currency status bank_name",
+        "name owner currency status bank",
         "rent salary savings gift tax food travel phone insurance interest bonus refund",
         "pay send charge check transfer close open lend",
         "open closed paid due late large monthly safe",
@@ -134,8 +134,8 @@ THEMES = (
     ),
     theme(
         "runner race lap athlete coach",
-        "time distance speed lap_count medals rank",
-        "name country team_name status sport",
+        "time distance speed energy medals rank",
+        "name country nickname status sport",
         "tennis soccer hockey rowing judo boxing golf skiing cycling swimming fencing",
         "run train win start finish time rest coach",
         "fast strong tired young ready final lucky slow",
@@ -150,7 +150,7 @@ THEMES = (
     ),
     theme(
         "planet star moon rocket mission",
-        "mass distance radius fuel orbit_count",
+        "mass distance radius fuel orbit",
         "name color owner status galaxy",
         "mercury venus earth mars jupiter saturn uranus neptune pluto comet sun titan",
         "launch land explore track visit measure map find",
@@ -174,7 +174,7 @@ THEMES = (
     ),
     theme(
         "server packet request node client",
-        "port size delay packet_limit load",
+        "port size delay timeout load",
         "host status address protocol owner",
         "login logout ping search upload download status config home admin cache proxy",
         "send check start stop block connect load test",
@@ -247,7 +247,7 @@ THEMES = (
     theme(
         "guest table drink waiter menu",
         "price tip seats bill rating",
-        "name order_name size drink_name status",
+        "name course size flavor status",
         "coffee tea juice water cocoa lemonade muffin sandwich waffle cookie bagel",
         "serve order pour pay wait greet clean seat",
         "hot cold free busy sweet regular happy large",
@@ -262,7 +262,7 @@ THEMES = (
     ),
     theme(
         "street bus shop station building",
-        "distance stops height age visitor_count",
+        "distance stops height age capacity",
         "name color city route status",
         "bakery bank park school church theater museum market cinema pool bridge gym",
         "visit open close build clean cross find map",

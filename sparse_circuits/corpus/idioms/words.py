@@ -16,12 +16,8 @@ PEOPLE = split(
     Ida Ivan Jack Jane Juan Kai Kim Lena Leo Lily Lucas Maria Max Mei Mia Nina Noah Nora Olga Omar Paul Petra
     Priya Rosa Ruth Sam Sara Sofia Tara Theo Tom Uma Vera Victor Wanda Yuki Zara Zoe"""
 )
-GENERAL_ADJECTIVES = split(
-    "good bad ready empty full new old big small first last open closed clear simple safe"
-)
-GENERAL_NOUNS = split(
-    "list value result answer number name line word step test text key error job task program loop"
-)
+GENERAL_ADJECTIVES = split("good bad ready empty full new old big small first last open closed clear simple safe")
+GENERAL_NOUNS = split("list value result answer number name line word step test text key error job task program loop")
 MOMENTS = split("today tomorrow now later again soon first twice here there once already always")
 
 LABEL_VALUES = {
@@ -30,9 +26,7 @@ LABEL_VALUES = {
     "author": PEOPLE,
     "city": split("Paris London Berlin Tokyo Madrid Rome Oslo Cairo Lima Delhi Seoul Boston Vienna Dublin"),
     "color": split("red green blue yellow orange purple black white gray pink brown silver gold"),
-    "country": split(
-        "France Spain Japan Brazil Kenya Norway Peru India Egypt Canada Chile Greece Italy Mexico"
-    ),
+    "country": split("France Spain Japan Brazil Kenya Norway Peru India Egypt Canada Chile Greece Italy Mexico"),
     "day": split("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
     "letter": split("a b c d e f g h i j k l m n o p q r s t u v w x y z"),
     "direction": split("north south east west up down left right"),
@@ -50,6 +44,7 @@ LABEL_VALUES = {
     "status": split("open closed pending active ready done new old paused failed"),
     "teacher": PEOPLE,
     "user": PEOPLE,
+    "weekday": split("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
 }
 """What a string of this name may hold; any other label holds one of the theme's own values."""
 
