@@ -60,13 +60,28 @@ class _AbsTopK(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         kept, mask = kernels.choose(rows).abs_topk(rows, k, True)
         assert mask is not None
-        ctx.save_for_backward(mask.view(x.shape))
+        ctx.save_for_backward(mask)
         return kept.view(x.shape)
 
     @staticmethod
     def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
         (mask,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return torch.where(mask, gradients[0], 0.0), None
+        return _Masked.apply(gradients[0], mask), None
+
+
+class _Masked(torch.autograd.Function):
+    """The gradient of `abs_topk`, and its own gradient."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, gradient: Tensor, mask: Tensor) -> Tensor:
+        ctx.save_for_backward(mask)
+        rows = gradient.reshape(mask.shape)
+        return kernels.choose(rows).masked(rows, mask).view(gradient.shape)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        (mask,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return _Masked.apply(gradients[0], mask), None
 
 
 def project_topk(
@@ -78,9 +93,7 @@ def project_topk(
     return projected
 
 
-def project_topk_(
-    weight: Float[Tensor, "..."], k: int, min_per_row: int = 0, min_per_column: int = 0
-) -> None:
+def project_topk_(weight: Float[Tensor, "..."], k: int, min_per_row: int = 0, min_per_column: int = 0) -> None:
     """Zero all but exactly k entries of `weight`, in place.
 
     1. The `min_per_row` largest of each row and the `min_per_column` largest of each column stay in any case.
@@ -118,9 +131,7 @@ def project_topk_(
     kernels.choose(matrix).project_topk_(matrix, k, *minimums)
 
 
-def _fitting_minimums(
-    rows: int, columns: int, k: int, min_per_row: int, min_per_column: int
-) -> tuple[int, int]:
+def _fitting_minimums(rows: int, columns: int, k: int, min_per_row: int, min_per_column: int) -> tuple[int, int]:
     """The two minimums, cut to what k and the shape allow; warns once a shape and setting."""
     per_row, per_column = min(min_per_row, columns), min(min_per_column, rows)
     limit = max(per_row, per_column)
@@ -152,9 +163,7 @@ def nonzero_count(density: float, numel: int) -> int:
     return max(1, round(density * numel))
 
 
-def density_at(
-    progress: float, target: float, start: float = 0.01, end: float = 0.5, shape: str = "linear"
-) -> float:
+def density_at(progress: float, target: float, start: float = 0.01, end: float = 0.5, shape: str = "linear") -> float:
     """The fraction of weights that may be nonzero at a point of training.
 
     1.0 (dense) until `start`, `target` from `end` on. Between them "linear" goes down by equal differences,

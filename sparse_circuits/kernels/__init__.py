@@ -1,5 +1,6 @@
 """Which kernel computes: chosen by device and dtype, or forced.
 
+- `cpu`: compiled by Numba on first use; fp32, bf16 and fp16 on the CPU.
 - `reference`: plain PyTorch, the meaning of the others; takes everything.
 
 The choice is automatic. `with kernels.use("reference"):` forces one in the current thread or task; the
@@ -7,6 +8,7 @@ environment variable SPARSE_CIRCUITS_KERNELS forces one for the process. A force
 tensor says so.
 """
 
+import functools
 import importlib
 import os
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from sparse_circuits.errors import InputError
 ENVIRONMENT = "SPARSE_CIRCUITS_KERNELS"
 AUTO = "auto"
 # In order of preference; the last takes everything.
-NAMES = ("reference",)
+NAMES = ("cpu", "reference")
 
 _forced: ContextVar[str | None] = ContextVar("sparse_circuits_kernels", default=None)
 
@@ -35,6 +37,8 @@ class Kernels(Protocol):
     def refuses(self, tensor: Tensor) -> str | None: ...
 
     def abs_topk(self, x: Tensor, k: int, with_mask: bool) -> tuple[Tensor, Tensor | None]: ...
+
+    def masked(self, gradient: Tensor, mask: Tensor) -> Tensor: ...
 
     def project_topk_(self, weight: Tensor, k: int, min_per_row: int, min_per_column: int) -> None: ...
 
@@ -64,13 +68,12 @@ def choose(tensor: Tensor) -> Kernels:
         kernels = _load(forced)
         reason = kernels.refuses(tensor)
         if reason:
-            raise InputError(
-                f"the {forced!r} kernels were asked for, but {reason}; use 'auto' or 'reference'"
-            )
+            raise InputError(f"the {forced!r} kernels were asked for, but {reason}; use 'auto' or 'reference'")
         return kernels
     return next(kernels for kernels in map(_load, NAMES) if kernels.refuses(tensor) is None)
 
 
+@functools.cache
 def _load(name: str) -> Kernels:
     return cast(Kernels, importlib.import_module(f"sparse_circuits.kernels.{name}"))
 

@@ -5,7 +5,8 @@ magnitude first; NaN above infinity, all NaN equal; -0.0 equal to 0.0; among equ
 
 1. `keep_mask`: which k entries of each row come first in that order.
 2. `abs_topk`: those entries as they are, +0.0 elsewhere (section 2 of the paper, AbsTopK).
-3. `project_topk_`: the same over a whole matrix, after the best of each row and column have their place
+3. `masked`: the gradient of that.
+4. `project_topk_`: the same over a whole matrix, after the best of each row and column have their place
    (section 2, the weight projection and its minimum of nonzeros per neuron).
 """
 
@@ -35,9 +36,12 @@ def abs_topk(
     return torch.where(mask, x, 0.0), mask if with_mask else None
 
 
-def project_topk_(
-    weight: Float[Tensor, "rows columns"], k: int, min_per_row: int, min_per_column: int
-) -> None:
+def masked(gradient: Float[Tensor, "rows n"], mask: Bool[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
+    """The gradient where the mask is True, +0.0 elsewhere."""
+    return torch.where(mask, gradient, 0.0)
+
+
+def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: int, min_per_column: int) -> None:
     """Zero all but k entries of `weight`, in place. The caller has made sure that the minimums fit into k."""
     forced = torch.zeros_like(weight, dtype=torch.bool)
     if min_per_row:

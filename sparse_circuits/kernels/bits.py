@@ -1,0 +1,258 @@
+"""The compiled side of the CPU kernels: keys, counts, thresholds and cuts, as `cpu` describes them.
+
+1. `_keys`, `_count`, `_threshold`, `_cut_in`, `_write`: one row or block at a time.
+2. `rows`, `masked`: the kernels of AbsTopK and of its gradient.
+3. `force`, `histogram`, `cut`, `zero`: the four steps of a weight projection.
+
+Each kernel takes the address of its job (`cpu.JOB_FIELDS`) and claims work until none is left. An index that starts
+at 0 spares Numba the test for negative ones, and pointers know no such test, so that the loops become vector code.
+Run-time type checks would come between Numba and the functions: hence no_type_check.
+"""
+
+from typing import no_type_check
+
+import numpy as np
+from numba import carray, njit
+
+from sparse_circuits.kernels.threads import fetch_add, narrow, pointer
+
+# Entries handled at a time: they stay in the fastest cache, and a 16-bit count of them does not overflow.
+BLOCK = 4096
+
+
+@njit
+@no_type_check
+def _keys(x, first, step, size, magnitude, ceiling, keys):
+    """The keys of `size` entries of x, `step` apart from `first` on."""
+    for j in range(size):
+        keys[j] = min(x[first + j * step] & magnitude, ceiling)
+
+
+@njit
+@no_type_check
+def _count_block(keys, size, threshold):
+    """How many of the first `size` keys, BLOCK at most, are at least `threshold`."""
+    count = narrow(0, threshold)
+    for j in range(size):
+        count = narrow(count + (keys[j] >= threshold), threshold)
+    return count
+
+
+@njit
+@no_type_check
+def _count_equal(keys, size, threshold):
+    """How many of the first `size` keys, BLOCK at most, are equal to `threshold`."""
+    count = narrow(0, threshold)
+    for j in range(size):
+        count = narrow(count + (keys[j] == threshold), threshold)
+    return count
+
+
+@njit
+@no_type_check
+def _count(keys, size, threshold):
+    """How many of the first `size` keys are at least `threshold`."""
+    count = 0
+    for start in range(0, size, BLOCK):
+        count += _count_block(keys[start:], min(BLOCK, size - start), threshold)
+    return count
+
+
+@njit
+@no_type_check
+def _threshold(keys, size, k, guess, stride, ceiling):
+    """The threshold that keeps k keys, and the count of those equal to it that it needs (0: all of them).
+
+    1. Step out from the guess, by ever larger steps, until the threshold lies between two tried values.
+    2. Interpolate between their counts; halve the interval at times, since interpolation may creep.
+    """
+    low, high = 0, ceiling + 1
+    at_low, at_high = size, 0
+    t, tries = min(max(guess, 1), ceiling), 0
+    while high - low > 1:
+        count = _count(keys, size, narrow(t, ceiling))
+        tries += 1
+        if count == k:
+            return t, 0
+        if count > k:
+            low, at_low = t, count
+        else:
+            high, at_high = t, count
+        if low > 0 and high <= ceiling and tries % 4 != 0:
+            part = np.float32(at_low - k) / np.float32(at_low - at_high)
+            t = low + np.int64(part * np.float32(high - low))
+        elif (low > 0 and high <= ceiling) or tries > 4:
+            t = (low + high) >> 1
+        else:
+            reach = stride << (2 * tries - 2)
+            t = low + reach if low > 0 else high - reach
+        t = min(max(t, low + 1), high - 1)
+    return low, k - at_high
+
+
+@njit
+@no_type_check
+def _cut_in(keys, size, threshold, needed):
+    """The index after the key with which `needed` keys equal to `threshold` have been seen."""
+    start = 0
+    while True:
+        equal = _count_equal(keys[start:], min(64, size - start), threshold)
+        if equal >= needed:
+            break
+        needed -= equal
+        start += 64
+    while needed > 0:
+        needed -= keys[start] == threshold
+        start += 1
+    return start
+
+
+@njit
+@no_type_check
+def _write(x, y, first, keys, size, threshold, mask, with_mask):
+    """Copy the entries whose key is at least `threshold` from x to y, write +0.0 for the others, and the mask."""
+    zero = narrow(0, threshold)
+    for j in range(size):
+        y[first + j] = x[first + j] if keys[j] >= threshold else zero
+    if with_mask:
+        for j in range(size):
+            mask[first + j] = keys[j] >= threshold
+
+
+@no_type_check
+def rows(job_at):
+    """AbsTopK of `total` rows of `n` entries: x -> y and, where there is room for it, mask."""
+    job = carray(job_at, 1)[0]
+    x, y, mask = pointer(job.x, job.unit), pointer(job.y, job.unit), pointer(job.mask, np.uint8(0))
+    n, k = job.n, job.k
+    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    keys = np.empty_like(carray(x, n))
+    threshold = 0
+    while True:
+        start = fetch_add(job.shared, job.claim)
+        if start >= job.total:
+            break
+        for row in range(start, min(start + job.claim, job.total)):
+            _keys(x, row * n, 1, n, magnitude, ceiling, keys)
+            threshold, needed = _threshold(keys, n, k, threshold, job.stride, ceiling)
+            t = narrow(threshold, ceiling)
+            cut = _cut_in(keys, n, t, needed) if needed > 0 else n
+            _write(x, y, row * n, keys, cut, t, mask, job.mask != 0)
+            if cut < n:
+                _write(x, y, row * n + cut, keys[cut:], n - cut, narrow(t + 1, ceiling), mask, job.mask != 0)
+
+
+@no_type_check
+def masked(job_at):
+    """x -> y where mask is 1, +0.0 elsewhere; `total` entries."""
+    job = carray(job_at, 1)[0]
+    x, y, mask = pointer(job.x, job.unit), pointer(job.y, job.unit), pointer(job.mask, np.uint8(0))
+    zero = narrow(0, job.unit)
+    while True:
+        start = fetch_add(job.shared, job.claim)
+        if start >= job.total:
+            break
+        for j in range(start, min(start + job.claim, job.total)):
+            y[j] = x[j] if mask[j] else zero
+
+
+@no_type_check
+def force(job_at):
+    """Set mask to 1 at the k largest entries of each of `total` lines of `n` entries.
+
+    Line i begins at flat index i * line, and its entries are `step` apart. The lines of a claim are read together.
+    """
+    job = carray(job_at, 1)[0]
+    x, mask = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0))
+    n, k = job.n, job.k
+    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    keys = np.empty_like(carray(x, (job.claim, n)))
+    threshold = 0
+    while True:
+        start = fetch_add(job.shared, job.claim)
+        if start >= job.total:
+            break
+        lines = min(job.claim, job.total - start)
+        for j in range(n):
+            for i in range(lines):
+                keys[i, j] = min(x[(start + i) * job.line + j * job.step] & magnitude, ceiling)
+        for i in range(lines):
+            threshold, needed = _threshold(keys[i], n, k, threshold, job.stride, ceiling)
+            left = needed if needed > 0 else n
+            for j in range(n):
+                if keys[i, j] >= threshold:
+                    equal = keys[i, j] == threshold
+                    if left > 0 or not equal:
+                        mask[(start + i) * job.line + j * job.step] = 1
+                    left -= equal
+
+
+@njit
+@no_type_check
+def _block_keys(job, x, mask, first, size, magnitude, ceiling, keys):
+    """The keys of a block of a matrix; where mask is 1 they are above all others."""
+    _keys(x, first, 1, size, magnitude, ceiling, keys)
+    if job.mask != 0:
+        for j in range(size):
+            keys[j] = narrow(ceiling + 1, ceiling) if mask[first + j] else keys[j]
+
+
+@no_type_check
+def histogram(job_at):
+    """Add to the n counts at y how many keys of `total` entries are in which bin: 1 << step wide, from threshold on."""
+    job = carray(job_at, 1)[0]
+    x, mask, counts = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0)), np.zeros(job.n, np.int64)
+    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    keys = np.empty_like(carray(x, BLOCK))
+    while True:
+        start = fetch_add(job.shared, job.claim)
+        if start >= job.total:
+            break
+        for first in range(start, min(start + job.claim, job.total), BLOCK):
+            size = min(BLOCK, job.total - first)
+            _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
+            for j in range(size):
+                place = (keys[j] - job.threshold) >> job.step
+                if 0 <= place < job.n:
+                    counts[place] += 1
+    for place in range(job.n):
+        if counts[place] > 0:
+            fetch_add(job.y + 8 * place, counts[place])
+
+
+@no_type_check
+def cut(job_at):
+    """Find the flat index before which k keys are equal to `threshold`, and write it to y. In one claim."""
+    job = carray(job_at, 1)[0]
+    x, mask, found = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0)), pointer(job.y, np.int64(0))
+    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    keys = np.empty_like(carray(x, BLOCK))
+    threshold, needed = narrow(job.threshold, job.unit), job.k
+    for first in range(0, job.total, BLOCK):
+        size = min(BLOCK, job.total - first)
+        _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
+        equal = _count_equal(keys, size, threshold)
+        if equal >= needed:
+            found[0] = first + _cut_in(keys, size, threshold, needed)
+            break
+        needed -= equal
+
+
+@no_type_check
+def zero(job_at):
+    """Zero the entries of x below the threshold: before flat index k the keys below it, after it those equal too."""
+    job = carray(job_at, 1)[0]
+    x, mask = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0))
+    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    keys = np.empty_like(carray(x, BLOCK))
+    threshold = narrow(job.threshold, job.unit)
+    while True:
+        start = fetch_add(job.shared, job.claim)
+        if start >= job.total:
+            break
+        for first in range(start, min(start + job.claim, job.total), BLOCK):
+            size = min(BLOCK, job.total - first)
+            _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
+            cut = min(max(job.k - first, 0), size)
+            _write(x, x, first, keys, cut, threshold, mask, False)
+            _write(x, x, first + cut, keys[cut:], size - cut, narrow(threshold + 1, threshold), mask, False)
