@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ RMS_FLOOR = 1e-5
 """Added to the gradient RMS before dividing, as the released training script does."""
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What a loop minimises."""
 
