@@ -5,7 +5,9 @@ and all), in float32, with the number of tokens and the standard error. A model 
 `means.safetensors`, keyed by the model's hash, the text and the number of tokens.
 """
 
+import contextlib
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,16 +42,22 @@ def node_means(model: GPT, windows: Int64[Tensor, "n T"], progress: bool = False
     """Run the model over `windows` (each a sequence of its own) and average every node over all positions."""
     space = NodeSpace(model.config)
     device = next(model.parameters()).device
+    # Deviations from the first token's values: small where a node hardly varies, so that their squares keep its spread.
+    start = torch.zeros(space.total, dtype=torch.float32, device=device)
     total = torch.zeros(space.total, dtype=torch.float64, device=device)
     squares = torch.zeros_like(total)
+    seen = set[str]()
 
     def tap(site: str, activation: Tensor) -> Tensor:
         part = space.slices.get(site)
         if part is not None:
-            rows = activation.flatten(0, 1)
+            if site not in seen:
+                seen.add(site)
+                start[part] = activation[0, 0]
             # Batches are small enough to sum in float32 without losing digits that matter; the total is float64.
-            total[part] += rows.sum(0)
-            squares[part] += rows.square().sum(0)
+            deviations = activation.flatten(0, 1).float() - start[part]
+            total[part] += deviations.sum(0)
+            squares[part] += deviations.square().sum(0)
         return activation
 
     batches = windows.split(max(1, TOKENS_PER_BATCH // windows.shape[1]))
@@ -60,7 +68,7 @@ def node_means(model: GPT, windows: Int64[Tensor, "n T"], progress: bool = False
     count = windows.numel()
     mean = total / count
     variance = (squares / count - mean.square()).clamp(min=0)
-    return Means(mean.float().cpu(), (variance / count).sqrt().float().cpu(), count)
+    return Means((start + mean).float().cpu(), (variance / count).sqrt().float().cpu(), count)
 
 
 def means_for(model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, progress: bool = False) -> Means:
@@ -68,27 +76,42 @@ def means_for(model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, p
 
     Args:
         text: a packed corpus or its folder; None takes the corpus the model was trained on, as its folder says.
-        max_tokens: validation tokens to average over, as far as there are so many.
+        max_tokens: validation tokens to average over, as far as there are so many; at least one window.
 
     Raises:
-        InputError: no text can be found, or the model has no tokenizer.
+        InputError: no text can be found, or it was packed with another tokenizer than the model's.
     """
     cache = model.folder / "means.safetensors" if model.folder is not None else None
     if text is None:
         text = _training_corpus(model)
-    corpus = text if isinstance(text, PackedCorpus) else PackedCorpus.load(text, model.tokenizer)
-    windows = torch.from_numpy(corpus.validation_windows(model.config.block_size - 1, max_tokens))
+    corpus = PackedCorpus.load(text.folder if isinstance(text, PackedCorpus) else text, model.tokenizer)
+    size = model.config.block_size
+    # A window of size tokens makes size - 1 predictions, and it is those that `validation_windows` counts.
+    windows = torch.from_numpy(corpus.validation_windows(size - 1, max_tokens // size * (size - 1)))
     content = hashlib.sha256(windows.numpy().tobytes()).hexdigest()
     key = f"{checkpoint.model_hash(model)} {content}"
-    if cache is not None and cache.exists():
-        tensors, metadata = checkpoint.read_tensors(cache)
-        if metadata.get("key") == key:
-            return Means(tensors["values"], tensors["standard_error"], int(metadata["tokens"]))
+    found = _cached(cache, key)
+    if found is not None:
+        return found
     means = node_means(model, windows, progress)
     if cache is not None:
         tensors = {"values": means.values, "standard_error": means.standard_error}
-        checkpoint.write_tensors(cache, tensors, {"key": key, "tokens": str(means.tokens)})
+        try:
+            checkpoint.write_tensors(cache, tensors, {"key": key, "tokens": str(means.tokens)})
+        except InputError as error:  # a shared model folder may be read-only
+            warnings.warn(f"the means are not kept: {error}", stacklevel=2)
     return means
+
+
+def _cached(cache: Path | None, key: str) -> Means | None:
+    """The means in the file `cache`, if they answer the question `key`; a damaged file answers none."""
+    if cache is None or not cache.exists():
+        return None
+    with contextlib.suppress(InputError):
+        tensors, metadata = checkpoint.read_tensors(cache)
+        if metadata.get("key") == key:
+            return Means(tensors["values"], tensors["standard_error"], int(metadata["tokens"]))
+    return None
 
 
 def _training_corpus(model: GPT) -> Path:
@@ -98,7 +121,10 @@ def _training_corpus(model: GPT) -> Path:
             "ablation means need held-out text, and this model does not say what it was trained on; "
             "give a packed corpus (--corpus, or text=)"
         )
-    corpus = Path(read_json(described)["config"]["corpus"])
+    try:
+        corpus = Path(read_json(described)["config"]["corpus"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{described} does not say which corpus; give a packed one (--corpus, or text=)") from error
     if not (corpus / "manifest.json").exists():
         raise InputError(
             f"ablation means need held-out text, and the corpus the model was trained on is gone from {corpus}; "
