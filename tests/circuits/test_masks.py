@@ -1,0 +1,191 @@
+"""Mask learning: a step forward, a sigmoid's slope backward, a price per node, and nothing else is trained."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sparse_circuits.circuits.masks import MaskLearning, step_function
+from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.config import LoopConfig, PruneConfig
+from sparse_circuits.errors import InputError
+from sparse_circuits.loop import Loop
+from sparse_circuits.model import GPT
+from sparse_circuits.tasks import Task, task_loss
+
+CONFIG = PruneConfig(
+    k_coef=0.002,
+    temperature=0.4,
+    init_bias=0.0,
+    init_scale=0.3,
+    batch_pairs=3,
+    loop=LoopConfig(steps=3, learning_rate=0.2, precision="fp32", epsilon=1e-8, gradient="clip"),
+)
+
+
+def objective(model: GPT, task: Task, config: PruneConfig = CONFIG) -> MaskLearning:
+    held = torch.randn(NodeSpace(model.config).total, generator=torch.Generator().manual_seed(5)) / 3
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return MaskLearning(model, task, held, config)
+
+
+def test_the_step_is_one_at_zero() -> None:
+    tau = torch.tensor([-1.0, -1e-30, -0.0, 0.0, 1e-30, 1.0])
+    assert step_function(tau, 0.5).tolist() == [0, 0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0, 2.3])
+def test_its_gradient_is_the_slope_of_a_sigmoid(temperature: float) -> None:
+    values, weights = [-1.0, -0.2, 0.0, 0.7], [1.0, -2.0, 3.0, 0.5]
+    tau = torch.tensor(values, requires_grad=True)
+    (step_function(tau, temperature) * torch.tensor(weights)).sum().backward()
+    # sigma'(z) = e^-z / (1 + e^-z)^2, and d(tau / T) / d tau = 1 / T.
+    expected = [
+        w * math.exp(-t / temperature) / (1 + math.exp(-t / temperature)) ** 2 / temperature
+        for t, w in zip(values, weights, strict=True)
+    ]
+    assert tau.grad is not None
+    assert tau.grad.tolist() == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_gradient_is_the_straight_through_formula(random_model, quote_task: Task) -> None:
+    """Finite differences of the loss in each mask, in float64, times the sigmoid's slope; plus the price of a node."""
+    model = random_model(abs_topk=None)
+    learning = objective(model, quote_task)
+    loss, figures = learning.loss(0)
+    loss.backward()
+    tau, temperature = learning.tau.detach().double(), CONFIG.temperature
+    exact, space, held = copy.deepcopy(model).double(), learning.space, learning.held.double()
+    # The pairs of step 0 of seed 0.
+    examples = quote_task.examples(model.tokenizer, "prune", 3, seed=1, block_size=24)
+    rows = torch.arange(6)
+
+    def exact_loss(mask: torch.Tensor) -> float:
+        def tap(site: str, x: torch.Tensor) -> torch.Tensor:
+            part = space.slices.get(site)
+            return x if part is None else mask[part] * x + (1 - mask[part]) * held[part]
+
+        logits = exact(examples.tokens, tap=tap)[rows, examples.last]
+        right, wrong = logits[rows, examples.targets], logits[rows, examples.others]
+        return float((1 + (wrong - right).exp()).log().mean())
+
+    mask = (tau >= 0).double()
+    assert figures["task_loss"] == pytest.approx(exact_loss(mask), rel=1e-5)
+    assert figures["nodes"] == mask.sum()
+    assert float(loss.detach()) == pytest.approx(exact_loss(mask) + 0.002 * float(mask.sum()), rel=1e-5)
+    assert 0.3 < mask.mean() < 0.7
+    step = 1e-6
+    assert learning.tau.grad is not None
+    steep = learning.tau.grad.abs().argsort(descending=True)[:12].tolist()
+    for node in [*steep, *range(0, space.total, 23)]:
+        shift = step * torch.nn.functional.one_hot(torch.tensor(node), space.total)
+        slope = (exact_loss(mask + shift) - exact_loss(mask - shift)) / (2 * step)
+        sigmoid = 1 / (1 + math.exp(-float(tau[node]) / temperature))
+        expected = (slope + 0.002) * sigmoid * (1 - sigmoid) / temperature
+        assert float(learning.tau.grad[node]) == pytest.approx(expected, rel=2e-3, abs=1e-6)
+
+
+def test_each_step_draws_its_own_pairs_of_the_prune_split(random_model, quote_task: Task, monkeypatch) -> None:
+    asked: list[tuple[str, int, int, int]] = []
+    original = Task.examples
+
+    def examples(self: Task, tokenizer, split="report", n=64, seed=0, block_size=256):
+        asked.append((split, n, seed, block_size))
+        return original(self, tokenizer, split, n, seed, block_size)
+
+    monkeypatch.setattr(Task, "examples", examples)
+    for seed in (0, 1):
+        config = replace(CONFIG, loop=replace(CONFIG.loop, seed=seed))
+        list(Loop(objective(random_model(), quote_task, config), config.loop))
+    assert {(split, n, block) for split, n, _, block in asked} == {("prune", 3, 24)}
+    seeds = [seed for _, _, seed, _ in asked]
+    assert len(set(seeds)) == 6
+    assert 0 not in seeds  # the fixed pairs that circuits are compared on
+
+
+def test_masks_start_as_configured_and_stay_within_bounds(random_model, quote_task: Task) -> None:
+    learning = objective(random_model(), quote_task, replace(CONFIG, init_bias=0.25, init_scale=0.1))
+    assert float(learning.tau.detach().mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(learning.tau.detach().std()) == pytest.approx(0.1, abs=0.02)
+    wide = objective(random_model(), quote_task, replace(CONFIG, init_scale=5.0))
+    assert wide.tau.detach().abs().max() == 1
+    with torch.no_grad():
+        wide.tau += torch.linspace(-3, 3, len(wide.tau))
+    wide.after_step(0)
+    assert (float(wide.tau.detach().min()), float(wide.tau.detach().max())) == (-1, 1)
+    assert wide.tau.dtype == torch.float32
+
+
+def test_a_high_price_removes_every_node(random_model, quote_task: Task) -> None:
+    learning = objective(random_model(), quote_task, replace(CONFIG, init_bias=0.1, k_coef=10.0))
+    logs = list(Loop(learning, replace(CONFIG.loop, steps=12)))
+    assert logs[0].figures["nodes"] > 0
+    assert logs[0].loss == pytest.approx(logs[0].figures["task_loss"] + 10 * logs[0].figures["nodes"])
+    assert logs[-1].figures["nodes"] == 0
+
+
+def test_without_a_price_the_missing_nodes_come_back(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
+    config = replace(CONFIG, k_coef=0.0, init_bias=-0.3, init_scale=0.0, batch_pairs=5)
+    for parameter in quote_model.parameters():
+        parameter.requires_grad_(False)
+    learning = MaskLearning(quote_model, quote_task, quote_means.values, config)
+    with torch.no_grad():
+        learning.tau[learning.space.flat({"0.attn.v": [0], "0.attn.act_in": [0, 1]})] = 0.3
+    logs = list(Loop(learning, replace(config.loop, steps=15, weight_decay=0.0)))
+    assert logs[0].figures["task_loss"] == pytest.approx(math.log(2), abs=1e-3)  # the way out, resid_delta:3, is shut
+    assert logs[-1].figures["task_loss"] < 0.02
+    assert logs[-1].loss == logs[-1].figures["task_loss"]
+    alive = learning.space.by_site(learning.tau.detach() >= 0)
+    assert 3 in alive["0.attn.resid_delta"]
+    assert 0 in alive["0.attn.k"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_only_the_masks_are_trained(random_model, quote_task: Task, precision: str) -> None:
+    model = random_model()
+    before = copy.deepcopy(model.state_dict())
+    config = replace(CONFIG, loop=replace(CONFIG.loop, precision=precision))
+    learning = objective(model, quote_task, config)
+    start = learning.tau.detach().clone()
+    list(Loop(learning, config.loop))
+    assert not torch.equal(learning.tau, start)
+    assert learning.tau.dtype == torch.float32
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_seed_decides(random_model, quote_task: Task) -> None:
+    def learned(seed: int) -> torch.Tensor:
+        config = replace(CONFIG, loop=replace(CONFIG.loop, seed=seed))
+        learning = objective(random_model(), quote_task, config)
+        list(Loop(learning, config.loop))
+        return learning.tau.detach()
+
+    assert torch.equal(learned(0), learned(0))
+    assert not torch.equal(learned(0), learned(1))
+
+
+def test_a_model_without_tokenizer_is_refused(random_model, quote_task: Task) -> None:
+    model = random_model()
+    learning = objective(model, quote_task)
+    model.tokenizer = None
+    with pytest.raises(InputError, match=r"no tokenizer.*set model\.tokenizer"):
+        learning.loss(0)
+
+
+def test_masked_nodes_become_what_they_are_held_at(random_model, quote_task: Task) -> None:
+    """With every mask off, what the model adds to the residual stream is what its deltas are held at."""
+    model = random_model()
+    config = replace(CONFIG, init_bias=-1.0, init_scale=0.0)
+    learning = objective(model, quote_task, config)
+    examples = quote_task.examples(model.tokenizer, "prune", 3, seed=1, block_size=24)
+    last = examples.tokens[torch.arange(6), examples.last]
+    deltas = [f"{layer}.{part}.resid_delta" for layer in (0, 1) for part in ("attn", "mlp")]
+    residual = model.wte(last) + sum(learning.held[learning.space.slices[site]] for site in deltas)
+    logits = model.lm_head(model.ln_f(residual)) + model.bigram_table[last]
+    expected = float(task_loss(logits, examples))
+    assert learning.loss(0)[1] == {"task_loss": pytest.approx(expected, rel=1e-5), "nodes": 0}
