@@ -64,6 +64,8 @@ class Author:
         "functions",
         "imports",
         "lines",
+        "makers",
+        "pairers",
         "random",
         "reserved",
         "roomy",
@@ -85,6 +87,10 @@ class Author:
         self.functions: list[Function] = []
         self.speakers = ["print"] * 6
         """What takes one string and is in reach: print, log.info, the program's own functions."""
+        self.makers: list[str] = []
+        """The program's own functions that make a string of a string."""
+        self.pairers: list[str] = []
+        """The program's own functions of a value and a string."""
         self.theme = THEMES[int(draw() * len(THEMES))]
         # Three programs in five choose the quote of every string anew; the others have a habit.
         habit = draw()

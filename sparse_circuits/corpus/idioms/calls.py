@@ -1,76 +1,35 @@
-"""Calls: with one string, of the program's own functions, of methods; and small computations."""
+"""Calls: with lists, of methods, of the program's own functions; and small computations."""
 
 from collections.abc import Callable
 
 from sparse_circuits.corpus.idioms import actions, data, expressions, literals, names
-from sparse_circuits.corpus.idioms.author import INDENT, Author, Function
-from sparse_circuits.corpus.idioms.choices import weighted
+from sparse_circuits.corpus.idioms.author import Author, Function
 
 
-def say(author: Author, pad: str) -> None:
-    author.write(pad, actions.call_with_string(author))
-
-
-def say_several(author: Author, pad: str) -> None:
-    """Two to four messages in a row, mostly through the same function."""
-    speaker = author.pick(author.speakers)
-    for _ in range(author.between(2, 4)):
-        author.write(pad, f"{speaker}({literals.string(author)})")
-
-
-def say_two(author: Author, pad: str) -> None:
-    """Two strings in one call, each in its own quotes, on one line or on several."""
-    first, second = literals.string(author), literals.string(author)
-    if author.chance(0.3):
-        last = [second] if author.chance(0.6) else [second, actions.readable(author)]
-        author.write(pad, "print(", *[f"{INDENT}{item}," for item in (first, *last)], ")")
+def grow_list(author: Author, pad: str) -> None:
+    """Add a literal list to a list, flat or nested, in place or under a new name."""
+    scope = author.scope
+    nested = author.random() < 0.5
+    if nested:
+        items, row, cell = data.some_rows(author, pad)
+        more = literals.row_of(literals.row_items(author, 1, 2))
     else:
-        author.write(pad, f"print({first}, {second})")
-
-
-def log(author: Author, pad: str) -> None:
-    """Messages to a log that the program sets up now, unless it is inside a function."""
-    if pad or "log" in author.scope.used or not author.need("logging"):
-        say(author, pad)
-        return
-    name = author.pick(("log", "logger"))
-    author.reserve(name, "log")
-    argument = "__name__" if author.chance(0.5) else author.quote(author.pick(author.theme.things))
-    author.write(pad, f"{name} = logging.getLogger({argument})")
-    author.speakers += [f"{name}.info", f"{name}.debug", f"{name}.error", f"{name}.warning"]
-    for _ in range(author.between(1, 2)):
-        author.write(pad, f"{name}.{author.pick(('info', 'debug', 'warning', 'error'))}({literals.string(author)})")
-
-
-def write_out(author: Author, pad: str) -> None:
-    """sys.stdout.write, with the newline inside the string."""
-    if not author.need("sys"):
-        return
-    stream = author.pick(("stdout", "stdout", "stderr"))
-    text = literals.phrase(author) + ("\\n" if author.chance(0.6) else "")
-    author.write(
-        pad,
-        f"sys.{stream}.write({author.quote(text)})",
-    )
-
-
-def append(author: Author, pad: str) -> None:
-    """Append strings or numbers to a list in scope or a new one."""
-    if author.chance(0.7):
-        items, element = data.some_words(author, pad)
-        if items not in author.scope.frozen:
-            for _ in range(author.between(1, 3)):
-                author.write(pad, f"{items}.append({literals.word(author, element)})")
+        items, element = data.some_list(author, pad)
+        more = literals.row_of(literals.numbers(author, 1, 5))
+    draw = author.random()
+    if draw < 0.5 and items not in scope.frozen:
+        author.write(pad, f"{items} += {more}")
+        name = items
+    elif nested:
+        name, _, _ = names.rows_name(author)
+        author.write(pad, f"{name} = {items} + {more}")
+        scope.rows.append((name, row, cell))
     else:
-        items, _ = data.some_list(author, pad)
-        if items not in author.scope.frozen:
-            for _ in range(author.between(1, 3)):
-                author.write(pad, f"{items}.append({literals.number(author)})")
-    after = author.random()
-    if after < 0.3:
-        author.write(pad, expressions.show(author, items))
-    elif after < 0.5:
-        author.write(pad, f"print(len({items}))")
+        name, _ = names.list_name(author)
+        author.write(pad, f"{name} = {items} + {more}")
+        scope.lists.append((name, element))
+    if author.chance(0.6):
+        author.write(pad, f"print(len({name}))" if author.chance(0.5) else expressions.show(author, name))
 
 
 def append_row(author: Author, pad: str) -> None:
@@ -102,10 +61,6 @@ def print_list(author: Author, pad: str) -> None:
         author.write(pad, f"print({call}({items}))")
     else:
         author.write(pad, f"{names.claim(author, author.pick(names.SHORT), 'other')} = {call}({items})")
-
-
-def show_variable(author: Author, pad: str) -> None:
-    author.write(pad, actions.show_something(author))
 
 
 def show_several(author: Author, pad: str) -> None:
@@ -266,9 +221,3 @@ def call_function(author: Author, pad: str) -> None:
         kind = function.result
         name = names.claim(author, author.pick(("result", "answer", "value", "output")), kind)
         author.write(pad, f"{name} = {written}", expressions.show(author, name))
-
-
-STRING_CALLS: tuple[Callable[[Author, str], None], ...] = weighted(
-    (10, say), (5, say_several), (2, say_two), (1, log), (1, write_out), (5, append), (2, show_variable)
-)
-"""Paragraphs that mostly are calls with one string."""

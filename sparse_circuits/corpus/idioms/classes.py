@@ -196,8 +196,10 @@ def use(author: Author, plan: Blueprint) -> None:
     for _ in range(author.between(1, 3)):
         draw = author.random()
         attribute, kind = author.pick(plan.attributes)
-        if draw < 0.3 or not plan.methods:
+        if draw < 0.25 or not plan.methods:
             author.write("", f"print({name}.{attribute})")
+        elif draw < 0.32:
+            author.write("", f"{names.claim(author, 'value', 'other')} = getattr({name}, {author.quote(attribute)})")
         elif draw < 0.45:
             author.write("", f"{name}.{attribute} = {value_of(author, attribute, kind)}")
         else:

@@ -98,6 +98,40 @@ def set_word_rows(author: Author, pad: str) -> None:
         author.write(pad, f"for {row} in {name}:", f"    {expressions.show(author, row)}")
 
 
+def set_mixed(author: Author, pad: str) -> None:
+    """Strings, numbers and variables side by side: in one flat list, or in rows of the same make."""
+    scope = author.scope
+    label = literals.briefly(author.pick((*author.theme.labels, "")))
+    make = author.pick(MIXTURES)
+    known = [*scope.numbers[-3:], *scope.texts[-2:]]
+
+    def element(kind: str) -> str:
+        if kind == "s":
+            return literals.word(author, label)
+        return author.pick(known) if kind == "v" and known else literals.number(author)
+
+    rows = [[element(kind) for kind in make] for _ in range(author.between(1, 4))]
+    nested = author.random() < 0.5
+    if nested:
+        name, row, _ = names.rows_name(author)
+        items = [literals.row_of(row) for row in rows]
+    else:
+        name, row = names.chosen(author, names.propose_words, "other")
+        items = [item for row in rows for item in row]
+    scope.used[name] = "other"
+    author.write(pad, *literals.bracketed(author, pad, f"{name} = ", items))
+    draw = author.random()
+    if draw < 0.3:
+        row = names.loop_name(author, row, "other")
+        author.write(pad, f"for {row} in {name}:", f"    {expressions.show(author, row)}")
+    elif draw < 0.6:
+        author.write(pad, f"print({author.pick((name, f'len({name})', f'{name}[0]'))})")
+
+
+MIXTURES = ("sn", "sn", "ns", "vn", "sv", "vv", "vv", "snn", "svn", "nv", "ss", "ssn", "v", "vvv")
+"""What the rows of a mixed list are made of: s a string, n a number, v a variable."""
+
+
 def set_cube(author: Author, pad: str) -> None:
     """A list of lists of lists."""
     name = names.claim(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from sparse_circuits.corpus.idioms import literals
 from sparse_circuits.corpus.idioms.author import Author
 from sparse_circuits.corpus.idioms.choices import weighted
-from sparse_circuits.corpus.idioms.words import MOMENTS, plural
+from sparse_circuits.corpus.idioms.words import MOMENTS, past, plural
 
 Expression = Callable[[Author, str], str]
 """Writes an expression about the variable of this name."""
@@ -106,6 +106,21 @@ def described(author: Author, name: str) -> str:
     return f"{text} {author.pick(MOMENTS)}"
 
 
+def remark(author: Author) -> str:
+    """What to say after a value."""
+    theme = author.theme
+    draw = author.random()
+    if draw < 0.3:
+        return author.pick(theme.adjectives)
+    if draw < 0.5:
+        return plural(author.pick(theme.things))
+    if draw < 0.65:
+        return past(author.pick(theme.verbs))
+    if draw < 0.8:
+        return f"is {author.pick(theme.adjectives)}"
+    return f"for the {author.pick(theme.things)}"
+
+
 PREFIXES = ("current", "new", "last", "next", "our", "your", "final", "the")
 
 
@@ -129,7 +144,7 @@ SHOWS: tuple[Expression, ...] = weighted(
     (3, lambda a, x: f"print({a.quote(spoken(x) + ':')}, {x})"),
     (4, lambda a, x: f"print({a.quote(described(a, x))}, {x})"),
     (7, lambda a, x: f"print(f{a.quote(braced(a, x))})"),
-    (1, lambda a, x: f"print({x}, {a.quote(plural(a.pick(a.theme.things)))})"),
+    (2, lambda a, x: f"print({x}, {a.quote(remark(a))})"),
     (1, lambda a, x: f"print({x}, end={a.quote(a.pick((' ', ', ', '')))})"),
     (1, lambda a, x: f"print({a.quote(spoken(x))}, {x}, sep={a.quote(a.pick((': ', '=', ' ')))})"),
     (1, lambda a, x: f"print({a.quote(spoken(x) + ' is ')} + str({x}))"),

@@ -8,13 +8,10 @@ from sparse_circuits.corpus.idioms import actions, expressions, literals, loops,
 from sparse_circuits.corpus.idioms.author import INDENT, Author
 from sparse_circuits.corpus.idioms.choices import weighted
 from sparse_circuits.corpus.idioms.definition import Definition
+from sparse_circuits.corpus.idioms.voices import maker, pairer, speaker
 from sparse_circuits.corpus.idioms.words import plural, split
 
 TWICE = INDENT * 2
-SPEAKERS = split(
-    """say show report announce notify tell warn greet write_line display speak shout whisper publish send_text
-    log_line show_message print_title add_note emit broadcast mention output_line record_event trace alert"""
-)
 COMPUTE = split("compute get find calculate make measure estimate")
 
 
@@ -137,30 +134,6 @@ def text_function(author: Author) -> None:
         author.write(INDENT, f"{x} = {expressions.value(author, x, 'text')}")
     author.write(INDENT, f"return {expressions.value(author, x, 'text')}")
     definition.close("text")
-
-
-def speaker(author: Author) -> None:
-    """A function that says one string; the program's messages may go through it from here on."""
-    verb = author.pick(SPEAKERS)
-    if verb in author.scope.used or verb in author.reserved:
-        return
-    x = author.pick(("text", "message", "line", "words", "note", "title", "name"))
-    definition = Definition(author)
-    definition.open(verb, "", [(x, "text")], "print a message")
-    draw = author.random()
-    if draw < 0.3:
-        lines = [f"print({x})"]
-    elif draw < 0.5:
-        lines = [f"print({literals.string(author)}, {x})"]
-    elif draw < 0.7:
-        lines = [f"print(f{author.quote(expressions.braced(author, x))})"]
-    elif draw < 0.85:
-        lines = [f"{x} = {expressions.value(author, x, 'text')}", f"print({x})"]
-    else:
-        lines = [f"print({author.quote(author.pick(('* ', '- ', '> ', '# ')))} + {x})"]
-    author.write(INDENT, *lines)
-    definition.close("none")
-    author.speakers += [verb] * 4
 
 
 def choice(author: Author) -> None:
@@ -356,6 +329,8 @@ DEFINITIONS = weighted(
     (5, predicate),
     (3, text_function),
     (4, speaker),
+    (3, maker),
+    (2, pairer),
     (4, choice),
     (3, guard),
     (6, defaults),

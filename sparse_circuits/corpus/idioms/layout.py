@@ -4,11 +4,11 @@ from itertools import count
 
 from sparse_circuits.corpus.idioms import literals, names
 from sparse_circuits.corpus.idioms.author import INDENT, Author, Scope
-from sparse_circuits.corpus.idioms.calls import log
 from sparse_circuits.corpus.idioms.choices import weighted
 from sparse_circuits.corpus.idioms.classes import CLASSES
-from sparse_circuits.corpus.idioms.functions import speaker
 from sparse_circuits.corpus.idioms.registry import BASICS, PARAGRAPHS, PARTS, Paragraph, Part
+from sparse_circuits.corpus.idioms.strings import log
+from sparse_circuits.corpus.idioms.voices import maker, pairer, speaker
 from sparse_circuits.corpus.idioms.words import plural, progressive
 
 
@@ -16,6 +16,8 @@ def paragraphs(author: Author, pad: str, lines: int, registry: tuple[Paragraph, 
     """Write paragraphs until about so many more lines are there."""
     goal = len(author.lines) + lines
     while len(author.lines) < goal:
+        if author.random() < 0.15:
+            author.comment(pad, literals.phrase(author))
         author.pick(registry)(author, pad)
         if author.random() < author.roomy and author.lines and author.lines[-1]:
             author.lines.append("")
@@ -144,9 +146,14 @@ def draft(author: Author) -> list[str]:
     shape = author.pick(SHAPES)
     if author.random() < 0.12:
         constants(author)
-    if author.random() < 0.35:
+    draw = author.random()
+    if draw < 0.25:
         part(author, speaker)
-    elif author.random() < 0.15:
+    elif draw < 0.45:
+        part(author, maker)
+    elif draw < 0.55:
+        part(author, pairer)
+    elif draw < 0.65:
         log(author, "")
     shape(author)
     lines = author.lines

@@ -43,6 +43,8 @@ PHRASES: tuple[Phrase, ...] = weighted(
     (4, lambda a: f"the {a.pick(a.theme.things)} is {a.pick(a.theme.adjectives)}"),
     (3, lambda a: f"{a.pick(a.theme.verbs)} the {a.pick(a.theme.adjectives)} {a.pick(a.theme.things)}"),
     (2, lambda a: f"{a.pick(PEOPLE)} has no {plural(a.pick(a.theme.things))}"),
+    (1, lambda a: f"({a.pick(a.theme.adjectives)}) {a.pick(a.theme.values)}"),
+    (1, lambda a: f"[{a.pick(GENERAL_NOUNS)}] {a.pick(a.theme.things)} {past(a.pick(a.theme.verbs))}"),
     (3, lambda a: f"the {a.pick(a.theme.measures)} of the {a.pick(a.theme.values)}"),
     (2, lambda a: f"all {plural(a.pick(a.theme.things))} are {a.pick(a.theme.adjectives)} {a.pick(MOMENTS)}"),
 )

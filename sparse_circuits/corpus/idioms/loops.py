@@ -195,12 +195,15 @@ def while_pair(author: Author, pad: str) -> None:
 
 
 def while_next(author: Author, pad: str) -> None:
-    """Take elements from an iterator until it runs out (or an element is false)."""
+    """Take elements from an iterator until it runs out (or an element is false): it ends as None."""
     items, element, kind = source(author, pad)
     stream = names.claim(
         author, author.pick(("stream", "source", "rest", "reader", "feed", f"{element}_stream")), "stream"
     )
     x = names.loop_name(author, element, kind)
+    readable = author.scope.numbers if kind == "number" else author.scope.texts
+    if x in readable:
+        readable.remove(x)
     step = f"{x} = next({stream}, None)"
     loop = Loop(author, pad, x, kind, items, stream)
     author.write(pad, f"{stream} = iter({items})")
@@ -233,7 +236,8 @@ def while_below(author: Author, pad: str) -> None:
     first = author.between(0, 3)
     author.write(pad, f"{name} = {first}")
     if author.chance(0.5):
-        limit = names.claim(author, author.pick(("limit", "goal", "end", "top", f"max_{name}")), "number")
+        wanted = [word for word in ("limit", "goal", "end", "top", f"max_{name}") if word != name]
+        limit = names.claim(author, author.pick(wanted), "number")
         author.write(pad, f"{limit} = {author.between(5, 30)}")
     else:
         limit = str(author.between(5, 30))

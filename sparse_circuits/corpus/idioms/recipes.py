@@ -1,8 +1,8 @@
 """Small well-known algorithms, each written out with names that vary.
 
-A recipe is an entry of `RECIPES`. In its code the first line holds the arguments; a name in capitals is
-replaced by one of the names offered for it, SELF by the function's own name, and text between backquotes by a
-string literal in the program's quoting (a lone star by any message).
+A recipe is an entry of `RECIPES`. In its text, a name in capitals is replaced by one of the names offered for
+it, SELF by the function's own name, and what stands between backquotes by a string literal in the program's
+quoting (a lone star by any message).
 """
 
 import re
@@ -29,9 +29,12 @@ class Recipe(NamedTuple):
     lines: tuple[str, ...]
 
 
-def recipe(names: str, kinds: str, result: str, code: str) -> Recipe:
-    first, *lines = code.strip("\n").split("\n")
-    return Recipe(split(names), split(kinds), result, split(first), tuple(lines))
+def recipe(text: str) -> Recipe:
+    """Read a recipe: "its names: its arguments: their kinds -> its result", then the lines of its body."""
+    head, *lines = text.strip().split("\n")
+    signature, result = head.split(" -> ")
+    names, arguments, kinds = (split(field) for field in signature.split(":"))
+    return Recipe(names, kinds, result, arguments, tuple(lines))
 
 
 WORDS = {
@@ -57,86 +60,52 @@ WORDS = {
 }
 """The names offered for each word in capitals."""
 
-FACTORIAL = recipe(
-    "factorial fact multiply_down",
-    "count",
-    "number",
-    """
-NN
+FACTORIAL = recipe("""
+factorial fact multiply_down: NN: count -> number
 OUT = 1
 while NN:
     OUT *= NN
     NN -= 1
 return OUT
-""",
-)
-FACTORIAL_AGAIN = recipe(
-    "factorial fact",
-    "count",
-    "number",
-    """
-NN
+""")
+FACTORIAL_AGAIN = recipe("""
+factorial fact: NN: count -> number
 if NN <= 1:
     return 1
 return NN * SELF(NN - 1)
-""",
-)
-FIBONACCI = recipe(
-    "fibonacci fib",
-    "count",
-    "number",
-    """
-NN
+""")
+FIBONACCI = recipe("""
+fibonacci fib: NN: count -> number
 FIRST, SECOND = 0, 1
 for i in range(NN):
     FIRST, SECOND = SECOND, FIRST + SECOND
 return FIRST
-""",
-)
-FIBONACCI_WHILE = recipe(
-    "fibonacci fib next_fib",
-    "count",
-    "number",
-    """
-NN
+""")
+FIBONACCI_WHILE = recipe("""
+fibonacci fib next_fib: NN: count -> number
 FIRST, SECOND = 0, 1
 while NN:
     FIRST, SECOND = SECOND, FIRST + SECOND
     NN -= 1
 return FIRST
-""",
-)
-GREATEST_DIVISOR = recipe(
-    "gcd greatest_divisor common_divisor",
-    "count count",
-    "number",
-    """
-FIRST SECOND
+""")
+GREATEST_DIVISOR = recipe("""
+gcd greatest_divisor common_divisor: FIRST SECOND: count count -> number
 while SECOND:
     FIRST, SECOND = SECOND, FIRST % SECOND
 return FIRST
-""",
-)
-PRIME = recipe(
-    "is_prime",
-    "count",
-    "flag",
-    """
-NN
+""")
+PRIME = recipe("""
+is_prime: NN: count -> flag
 if NN < 2:
     return False
 for STEP in range(2, NN):
     if NN % STEP == 0:
         return False
 return True
-""",
-)
-PRIME_WHILE = recipe(
-    "is_prime check_prime",
-    "count",
-    "flag",
-    """
-NN
+""")
+PRIME_WHILE = recipe("""
+is_prime check_prime: NN: count -> flag
 if NN < 2:
     return False
 STEP = 2
@@ -145,14 +114,9 @@ while STEP * STEP <= NN:
         return False
     STEP += 1
 return True
-""",
-)
-BUBBLE_SORT = recipe(
-    "bubble_sort sort_list put_in_order",
-    "own_list",
-    "other",
-    """
-XS
+""")
+BUBBLE_SORT = recipe("""
+bubble_sort sort_list put_in_order: XS: own_list -> other
 CHANGED = True
 while CHANGED:
     CHANGED = False
@@ -161,27 +125,17 @@ while CHANGED:
             XS[i], XS[i + 1] = XS[i + 1], XS[i]
             CHANGED = True
 return XS
-""",
-)
-INSERTION_SORT = recipe(
-    "insertion_sort sort_by_hand",
-    "own_list",
-    "other",
-    """
-XS
+""")
+INSERTION_SORT = recipe("""
+insertion_sort sort_by_hand: XS: own_list -> other
 for i in range(len(XS)):
     for j in range(len(XS) - 1):
         if XS[j] > XS[j + 1]:
             XS[j], XS[j + 1] = XS[j + 1], XS[j]
 return XS
-""",
-)
-BINARY_SEARCH = recipe(
-    "binary_search find_index",
-    "list count",
-    "number",
-    """
-XS GOAL
+""")
+BINARY_SEARCH = recipe("""
+binary_search find_index: XS GOAL: list count -> number
 FIRST = 0
 SECOND = len(XS) - 1
 while FIRST <= SECOND:
@@ -193,65 +147,40 @@ while FIRST <= SECOND:
     else:
         SECOND = middle - 1
 return -1
-""",
-)
-VOWELS = recipe(
-    "count_vowels vowels_in",
-    "text",
-    "number",
-    """
-TEXT
+""")
+VOWELS = recipe("""
+count_vowels vowels_in: TEXT: text -> number
 TOTAL = 0
 for CC in TEXT:
     if CC in `aeiou`:
         TOTAL += 1
 return TOTAL
-""",
-)
-BACKWARDS = recipe(
-    "reverse_text backwards turn_round",
-    "text",
-    "text",
-    """
-TEXT
+""")
+BACKWARDS = recipe("""
+reverse_text backwards turn_round: TEXT: text -> text
 OUT = ``
 for CC in TEXT:
     OUT = CC + OUT
 return OUT
-""",
-)
-BACKWARDS_WHILE = recipe(
-    "reverse_text backwards flip",
-    "text",
-    "text",
-    """
-TEXT
+""")
+BACKWARDS_WHILE = recipe("""
+reverse_text backwards flip: TEXT: text -> text
 OUT = ``
 while TEXT:
     OUT += TEXT[-1]
     TEXT = TEXT[:-1]
 return OUT
-""",
-)
-PALINDROME = recipe(
-    "is_palindrome same_backwards",
-    "text",
-    "flag",
-    """
-TEXT
+""")
+PALINDROME = recipe("""
+is_palindrome same_backwards: TEXT: text -> flag
 while len(TEXT) > 1:
     if TEXT[0] != TEXT[-1]:
         return False
     TEXT = TEXT[1:-1]
 return True
-""",
-)
-UNIQUE = recipe(
-    "unique without_repeats first_times",
-    "list",
-    "other",
-    """
-XS
+""")
+UNIQUE = recipe("""
+unique without_repeats first_times: XS: list -> other
 SEEN = set()
 OUT = []
 for XX in XS:
@@ -259,65 +188,40 @@ for XX in XS:
         SEEN.add(XX)
         OUT.append(XX)
 return OUT
-""",
-)
-FLATTEN = recipe(
-    "flatten make_flat all_cells",
-    "rows",
-    "other",
-    """
-ROWS
+""")
+FLATTEN = recipe("""
+flatten make_flat all_cells: ROWS: rows -> other
 OUT = []
 for ROW in ROWS:
     for XX in ROW:
         OUT.append(XX)
 return OUT
-""",
-)
-TRANSPOSE = recipe(
-    "transpose turn_rows columns_of",
-    "rows",
-    "other",
-    """
-ROWS
+""")
+TRANSPOSE = recipe("""
+transpose turn_rows columns_of: ROWS: rows -> other
 OUT = []
 width = min(len(ROW) for ROW in ROWS)
 for i in range(width):
     OUT.append([ROW[i] for ROW in ROWS])
 return OUT
-""",
-)
-COUNTDOWN = recipe(
-    "countdown count_down wait_for_start",
-    "count",
-    "none",
-    """
-NN
+""")
+COUNTDOWN = recipe("""
+countdown count_down wait_for_start: NN: count -> none
 while NN:
     print(NN)
     NN -= 1
 print(`*`)
-""",
-)
-DIGITS = recipe(
-    "digit_sum sum_digits add_digits",
-    "count",
-    "number",
-    """
-NN
+""")
+DIGITS = recipe("""
+digit_sum sum_digits add_digits: NN: count -> number
 TOTAL = 0
 while NN:
     TOTAL += NN % 10
     NN //= 10
 return TOTAL
-""",
-)
-COLLATZ = recipe(
-    "collatz count_steps steps_to_one",
-    "count",
-    "number",
-    """
-NN
+""")
+COLLATZ = recipe("""
+collatz count_steps steps_to_one: NN: count -> number
 TOTAL = 0
 while NN != 1:
     if NN % 2 == 0:
@@ -326,14 +230,9 @@ while NN != 1:
         NN = 3 * NN + 1
     TOTAL += 1
 return TOTAL
-""",
-)
-BALANCED = recipe(
-    "is_balanced check_brackets",
-    "text",
-    "flag",
-    """
-TEXT
+""")
+BALANCED = recipe("""
+is_balanced check_brackets: TEXT: text -> flag
 DEPTH = 0
 for CC in TEXT:
     if CC == `(`:
@@ -343,14 +242,9 @@ for CC in TEXT:
     if DEPTH < 0:
         return False
 return DEPTH == 0
-""",
-)
-WALK = recipe(
-    "visit_all walk reach",
-    "rows",
-    "other",
-    """
-ROWS
+""")
+WALK = recipe("""
+visit_all walk reach: ROWS: rows -> other
 SEEN = set()
 QUEUE = [0]
 while QUEUE:
@@ -362,14 +256,9 @@ while QUEUE:
         for OTHER in ROWS[int(NODE)]:
             QUEUE.append(OTHER)
 return SEEN
-""",
-)
-FIZZ = recipe(
-    "fizz_buzz fizz",
-    "count",
-    "none",
-    """
-NN
+""")
+FIZZ = recipe("""
+fizz_buzz fizz: NN: count -> none
 for i in range(1, NN + 1):
     if i % 15 == 0:
         print(`FizzBuzz`)
@@ -379,8 +268,7 @@ for i in range(1, NN + 1):
         print(`Buzz`)
     else:
         print(i)
-""",
-)
+""")
 
 RECIPES: tuple[Recipe, ...] = weighted(
     (1, FACTORIAL),

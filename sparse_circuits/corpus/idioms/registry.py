@@ -15,6 +15,7 @@ from sparse_circuits.corpus.idioms import (
     modules,
     recipes,
     rows,
+    strings,
     tables,
 )
 from sparse_circuits.corpus.idioms.author import Author
@@ -36,7 +37,7 @@ def while_loop(author: Author, pad: str) -> None:
 
 
 def string_call(author: Author, pad: str) -> None:
-    author.pick(calls.STRING_CALLS)(author, pad)
+    author.pick(strings.STRING_CALLS)(author, pad)
 
 
 PARAGRAPHS: tuple[Paragraph, ...] = weighted(
@@ -49,6 +50,7 @@ PARAGRAPHS: tuple[Paragraph, ...] = weighted(
     (7, data.set_word_rows),
     (5, data.set_cube),
     (4, data.set_ragged),
+    (10, data.set_mixed),
     (2, data.set_points),
     (2, data.set_tuple),
     (5, data.set_empty),
@@ -57,6 +59,7 @@ PARAGRAPHS: tuple[Paragraph, ...] = weighted(
     (50, string_call),
     (8, calls.print_list),
     (3, calls.append_row),
+    (6, calls.grow_list),
     (2, calls.show_several),
     (3, calls.measure_string),
     (3, calls.change_string),
@@ -110,16 +113,18 @@ PARAGRAPHS: tuple[Paragraph, ...] = weighted(
 
 
 BASICS: tuple[Paragraph, ...] = weighted(
-    (15, string_call),
+    (20, string_call),
     (2, data.set_numbers),
     (2, data.set_list),
     (8, data.set_rows),
     (2, data.set_word_rows),
     (2, data.set_cube),
     (1, data.set_ragged),
+    (3, data.set_mixed),
     (1, data.set_empty),
     (3, calls.print_list),
     (1, calls.append_row),
+    (2, calls.grow_list),
     (7, for_loop),
     (12, while_loop),
     (1, rows.for_row),

@@ -62,8 +62,8 @@ def look_up(author: Author, pad: str) -> None:
         if author.chance(0.4):
             author.write(pad, "else:", INDENT + actions.action(author))
     elif draw < 0.8:
-        name = names.claim(author, value, "number")
-        default = f", {literals.number(author)}"
+        default = f", {literals.number(author)}" if author.chance(0.6) else ""
+        name = names.claim(author, value, "number" if default else "other")
         author.write(pad, f"{name} = {table}.get({author.quote(word)}{default})", expressions.show(author, name))
     else:
         author.write(pad, f"print(len({table}))" if author.chance(0.5) else f"print(sum({table}.values()))")
@@ -93,10 +93,14 @@ def record(author: Author, pad: str) -> None:
     name = names.claim(author, author.pick(author.theme.things), "record")
     found = record_entries(author)
     items = [f"{author.quote(key)}: {value}" for key, value in found]
-    if author.chance(0.6):
+    draw = author.random()
+    if draw < 0.5:
         author.write(pad, f"{name} = {{", *[f"{INDENT}{item}," for item in items], "}")
-    else:
+    elif draw < 0.75:
         author.write(pad, *literals.bracketed(author, pad, f"{name} = ", items, marks="{}"))
+    else:
+        pairs = [f"{key}={value}" for key, value in found]
+        author.write(pad, *literals.bracketed(author, pad, f"{name} = dict", pairs, marks="()"))
     for _ in range(author.between(0, 2)):
         author.write(pad, f"print({name}[{author.quote(author.pick(found)[0])}])")
     if author.chance(0.4):
