@@ -168,14 +168,11 @@ class Loop:
         Raises:
             InputError: it belongs to another model.
         """
-        missing = [
-            f"{part}.{name}"
-            for name in self._parameters
-            for part in ("parameter", "exp_avg", "exp_avg_sq")
-            if f"{part}.{name}" not in state
-        ]
-        if missing or "step" not in state:
-            raise InputError(f"the training state has no {(missing or ['step'])[0]!r}: it is another model's")
+        parts = ("parameter", "exp_avg", "exp_avg_sq")
+        expected = {"step"} | {f"{part}.{name}" for name in self._parameters for part in parts}
+        if odd := sorted(expected ^ set(state)):
+            verb = "has no" if odd[0] in expected else "has an unknown"
+            raise InputError(f"the training state {verb} {odd[0]!r}: it is another model's")
         for name, parameter in self._parameters.items():
             shape = state[f"parameter.{name}"].shape
             if shape != parameter.shape:
