@@ -2,9 +2,9 @@
 
 1. `_keys`, `_count`, `_threshold`, `_cut_in`, `_write`: one row or block at a time.
 2. `rows`, `masked`: the kernels of AbsTopK and of its gradient.
-3. `force`, `histogram`, `cut`, `zero`: the four steps of a weight projection.
+3. `force_rows`, `force_columns`, `split`, `histogram`, `cut`, `zero`: the steps of a weight projection.
 
-Each kernel takes the address of its job (`cpu.JOB_FIELDS`) and claims work until none is left. An index that starts
+Each kernel takes the address of its job (`cpu.job_type`) and claims work until none is left. An index that starts
 at 0 spares Numba the test for negative ones, and pointers know no such test, so that the loops become vector code.
 Run-time type checks would come between Numba and the functions: hence no_type_check.
 """
@@ -22,10 +22,10 @@ BLOCK = 4096
 
 @njit
 @no_type_check
-def _keys(x, first, step, size, magnitude, ceiling, keys):
-    """The keys of `size` entries of x, `step` apart from `first` on."""
+def _keys(x, first, size, magnitude, ceiling, keys):
+    """The keys of `size` entries of x from `first` on."""
     for j in range(size):
-        keys[j] = min(x[first + j * step] & magnitude, ceiling)
+        keys[j] = min(x[first + j] & magnitude, ceiling)
 
 
 @njit
@@ -129,11 +129,11 @@ def rows(job_at):
     keys = np.empty_like(carray(x, n))
     threshold = 0
     while True:
-        start = fetch_add(job.shared, job.claim)
+        start = fetch_add(job.address, job.claim)
         if start >= job.total:
             break
         for row in range(start, min(start + job.claim, job.total)):
-            _keys(x, row * n, 1, n, magnitude, ceiling, keys)
+            _keys(x, row * n, n, magnitude, ceiling, keys)
             threshold, needed = _threshold(keys, n, k, threshold, job.stride, ceiling)
             t = narrow(threshold, ceiling)
             cut = _cut_in(keys, n, t, needed) if needed > 0 else n
@@ -149,7 +149,7 @@ def masked(job_at):
     x, y, mask = pointer(job.x, job.unit), pointer(job.y, job.unit), pointer(job.mask, np.uint8(0))
     zero = narrow(0, job.unit)
     while True:
-        start = fetch_add(job.shared, job.claim)
+        start = fetch_add(job.address, job.claim)
         if start >= job.total:
             break
         for j in range(start, min(start + job.claim, job.total)):
@@ -157,44 +157,121 @@ def masked(job_at):
 
 
 @no_type_check
-def force(job_at):
-    """Set mask to 1 at the k largest entries of each of `total` lines of `n` entries.
-
-    Line i begins at flat index i * line, and its entries are `step` apart. The lines of a claim are read together.
-    """
+def force_rows(job_at):
+    """Set mask to 1 at the k largest of the n entries of each of `total` rows."""
     job = carray(job_at, 1)[0]
     x, mask = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0))
-    n, k = job.n, job.k
-    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
-    keys = np.empty_like(carray(x, (job.claim, n)))
+    n, magnitude, ceiling = job.n, narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    keys = np.empty_like(carray(x, n))
     threshold = 0
     while True:
-        start = fetch_add(job.shared, job.claim)
+        start = fetch_add(job.address, job.claim)
         if start >= job.total:
             break
-        lines = min(job.claim, job.total - start)
-        for j in range(n):
-            for i in range(lines):
-                keys[i, j] = min(x[(start + i) * job.line + j * job.step] & magnitude, ceiling)
-        for i in range(lines):
-            threshold, needed = _threshold(keys[i], n, k, threshold, job.stride, ceiling)
-            left = needed if needed > 0 else n
-            for j in range(n):
-                if keys[i, j] >= threshold:
-                    equal = keys[i, j] == threshold
-                    if left > 0 or not equal:
-                        mask[(start + i) * job.line + j * job.step] = 1
-                    left -= equal
+        for row in range(start, min(start + job.claim, job.total)):
+            _keys(x, row * n, n, magnitude, ceiling, keys)
+            threshold, needed = _threshold(keys, n, job.k, threshold, job.stride, ceiling)
+            t = narrow(threshold, ceiling)
+            cut = _cut_in(keys, n, t, needed) if needed > 0 else n
+            for j in range(cut):
+                mask[row * n + j] = keys[j] >= t
+            for j in range(cut, n):
+                mask[row * n + j] = keys[j] > t
+
+
+@no_type_check
+def force_columns(job_at):
+    """Set mask to 1 at the k largest of each of `total` columns, of n entries each; the ones already there stay.
+
+    The k best of every column are kept sorted, best[0] above best[1] and so on, while the rows go by: a new key
+    moves down past the larger ones and pushes the smaller ones on. Columns lie side by side, so this is vector code.
+    """
+    job = carray(job_at, 1)[0]
+    x, mask, k = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0)), job.k
+    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    best = np.empty_like(carray(x, (k, job.claim)))
+    needed, keys = np.empty_like(best[0]), np.empty_like(best[0])
+    while True:
+        start = fetch_add(job.address, job.claim)
+        if start >= job.total:
+            break
+        width = min(job.claim, job.total - start)
+        best[:] = narrow(-1, ceiling)
+        for row in range(job.n):
+            _keys(x, row * job.total + start, width, magnitude, ceiling, keys)
+            for place in range(k):
+                _sink(best[place], keys, width)
+        needed[:] = narrow(0, ceiling)
+        for place in range(k):
+            for i in range(width):
+                needed[i] = narrow(needed[i] + (best[place, i] == best[k - 1, i]), ceiling)
+        for row in range(job.n):
+            first = row * job.total + start
+            _keys(x, first, width, magnitude, ceiling, keys)
+            for i in range(width):
+                equal = keys[i] == best[k - 1, i]
+                chosen = (keys[i] > best[k - 1, i]) | (equal & (needed[i] > 0))
+                needed[i] = narrow(needed[i] - (equal & chosen), ceiling)
+                mask[first + i] |= chosen
+
+
+@njit
+@no_type_check
+def _sink(best, keys, size):
+    """Leave the larger of each pair in `best`, the smaller in `keys`."""
+    for i in range(size):
+        larger, smaller = max(best[i], keys[i]), min(best[i], keys[i])
+        best[i] = larger
+        keys[i] = smaller
 
 
 @njit
 @no_type_check
 def _block_keys(job, x, mask, first, size, magnitude, ceiling, keys):
     """The keys of a block of a matrix; where mask is 1 they are above all others."""
-    _keys(x, first, 1, size, magnitude, ceiling, keys)
+    _keys(x, first, size, magnitude, ceiling, keys)
     if job.mask != 0:
         for j in range(size):
             keys[j] = narrow(ceiling + 1, ceiling) if mask[first + j] else keys[j]
+
+
+@no_type_check
+def split(job_at):
+    """Count in `above` the keys of `total` entries that are at least k, and gather at y those from `threshold` to k.
+
+    There is room for n of them; `found` counts them all.
+    """
+    job = carray(job_at, 1)[0]
+    x, mask, y = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0)), pointer(job.y, job.unit)
+    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    low, high = narrow(job.threshold, job.unit), narrow(job.k, job.unit)
+    keys = np.empty_like(carray(x, BLOCK))
+    while True:
+        start = fetch_add(job.address, job.claim)
+        if start >= job.total:
+            break
+        for first in range(start, min(start + job.claim, job.total), BLOCK):
+            size = min(BLOCK, job.total - first)
+            _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
+            above = _count_block(keys, size, high)
+            inside = _count_block(keys, size, low) - above
+            fetch_add(job.address + 8, above)
+            place = fetch_add(job.address + 16, inside)
+            if inside > 0 and place + inside <= job.n:
+                _gather(keys, size, low, high, y, place)
+
+
+@njit
+@no_type_check
+def _gather(keys, size, low, high, y, place):
+    """Copy the keys from low to high to y[place], y[place + 1], ..."""
+    for start in range(0, size, 64):
+        part, length = keys[start:], min(64, size - start)
+        if _count_block(part, length, low) > _count_block(part, length, high):
+            for j in range(length):
+                if low <= part[j] < high:
+                    y[place] = part[j]
+                    place += 1
 
 
 @no_type_check
@@ -205,7 +282,7 @@ def histogram(job_at):
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     keys = np.empty_like(carray(x, BLOCK))
     while True:
-        start = fetch_add(job.shared, job.claim)
+        start = fetch_add(job.address, job.claim)
         if start >= job.total:
             break
         for first in range(start, min(start + job.claim, job.total), BLOCK):
@@ -247,7 +324,7 @@ def zero(job_at):
     keys = np.empty_like(carray(x, BLOCK))
     threshold = narrow(job.threshold, job.unit)
     while True:
-        start = fetch_add(job.shared, job.claim)
+        start = fetch_add(job.address, job.claim)
         if start >= job.total:
             break
         for first in range(start, min(start + job.claim, job.total), BLOCK):

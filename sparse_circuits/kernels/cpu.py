@@ -7,8 +7,9 @@ index, the *cut*, keys stay from t on, after it from t + 1 on.
 
 1. `abs_topk`, row by row: start from the threshold of the row before, close in by interpolating the counts, write.
 2. `masked`: the gradient of `abs_topk`.
-3. `project_topk_`, over a whole matrix: a histogram of the leading bits, then of the next bits inside the bin that
-   holds the k-th key, then write. What a row's or column's minimum keeps gets a key above NaN, and so comes first.
+3. `project_topk_`, over a whole matrix: two keys from a sample, one pass that gathers what lies between them, a
+   histogram search (of the leading bits, then of the next bits inside the bin of the k-th key) in what was gathered,
+   and one pass that writes. What a row's or column's minimum keeps gets a key above NaN, and so comes first.
 
 fp32 has 32-bit keys, bf16 and fp16 have 16-bit keys: the type of a job's field `unit` is the type of its keys.
 Source: section 3 of the paper, where a binary search for the threshold also beats the radix sort.
@@ -16,6 +17,7 @@ Source: section 3 of the paper, where a binary search for the threshold also bea
 
 import ctypes
 import functools
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -34,29 +36,38 @@ name = "cpu"
 class Format(NamedTuple):
     """How a float dtype looks as integers."""
 
-    unit: np.dtype[Any]
-    """The integers of its size."""
+    job: type[ctypes.Structure]
+    """The jobs of kernels for integers of its size."""
+    magnitude: int
+    """The bits that are not the sign."""
     infinity: int
     """The bits of infinity."""
     stride: int
     """1/32 of a doubling: the first step from a guessed threshold."""
     shifts: tuple[int, ...]
-    """The passes of the matrix search: how many low bits of a key a bin of the histogram leaves out."""
+    """The passes of the histogram search: how many low bits of a key a bin leaves out."""
 
 
+def job_type(unit: Any) -> type[ctypes.Structure]:
+    """What a kernel is told: its own address, three counters, where things are, and what its docstring says."""
+    fields = "claimed above found address x y mask total claim n k threshold step magnitude ceiling stride"
+    layout = [*((field, ctypes.c_int64) for field in fields.split()), ("unit", unit)]
+    return type("Job", (ctypes.Structure,), {"_fields_": layout})
+
+
+_JOB_32, _JOB_16 = job_type(ctypes.c_int32), job_type(ctypes.c_int16)
 FORMATS = {
-    torch.float32: Format(np.dtype(np.int32), 0x7F800000, 1 << 18, (20, 10, 0)),
-    torch.bfloat16: Format(np.dtype(np.int16), 0x7F80, 1 << 2, (4, 0)),
-    torch.float16: Format(np.dtype(np.int16), 0x7C00, 1 << 5, (4, 0)),
+    torch.float32: Format(_JOB_32, 0x7FFFFFFF, 0x7F800000, 1 << 18, (20, 10, 0)),
+    torch.bfloat16: Format(_JOB_16, 0x7FFF, 0x7F80, 1 << 2, (4, 0)),
+    torch.float16: Format(_JOB_16, 0x7FFF, 0x7C00, 1 << 5, (4, 0)),
 }
 BINS = 2048
-# Entries that a thread claims at a time.
+# Entries, and columns, that a thread claims at a time.
 CLAIM = 8 * bits.BLOCK
-# Columns gathered together, so that a cache line read for one serves its neighbours.
-COLUMNS = 16
+COLUMNS = 128
+# A sample of this size tells about where the threshold of a much larger matrix is.
+SAMPLE = 16384
 HUGE_PAGE = 2 << 20
-# What a kernel is told: addresses, the share of work, and numbers whose meaning each kernel's docstring gives.
-JOB_FIELDS = "x y mask shared total claim n k threshold line step magnitude ceiling stride"
 
 
 def refuses(tensor: Tensor) -> str | None:
@@ -97,12 +108,12 @@ def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: in
     size = matrix.numel()
     forced = torch.zeros_like(matrix, dtype=torch.bool) if min_per_row or min_per_column else None
     if min_per_row:
-        lines = {"n": columns, "k": min_per_row, "line": columns, "step": 1}
-        _start(bits.force, matrix, total=rows, claim=1, mask=_at(forced), **lines)
+        claim = max(1, CLAIM // columns)
+        _start(bits.force_rows, matrix, total=rows, claim=claim, n=columns, k=min_per_row, mask=_at(forced))
     if min_per_column:
-        lines = {"n": rows, "k": min_per_column, "line": 1, "step": columns}
-        _start(bits.force, matrix, total=columns, claim=COLUMNS, mask=_at(forced), **lines)
-    threshold, needed, equal = _matrix_threshold(matrix, k, forced)
+        _start(bits.force_columns, matrix, total=columns, claim=COLUMNS, n=rows, k=min_per_column, mask=_at(forced))
+    flat, forced = matrix.view(-1), forced.view(-1) if forced is not None else None
+    threshold, needed, equal = _near_sample(flat, k, forced) or _search(flat, k, forced)
     cut = np.array([size])
     if needed < equal:
         _start(
@@ -115,16 +126,46 @@ def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: in
         weight.copy_(matrix)
 
 
-def _matrix_threshold(
-    matrix: Float[Tensor, "rows columns"], k: int, forced: Bool[Tensor, "rows columns"] | None
-) -> tuple[int, int, int]:
-    """The threshold t that keeps k entries of a matrix, how many keys equal to t it needs, and how many there are."""
+def _near_sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> tuple[int, int, int] | None:
+    """What `_search` finds, with a single pass over x, or None where x is small or its sample misleads.
+
+    1. Two keys of a sample between which the threshold lies, all but surely: four standard deviations either way.
+    2. In one pass, count what is above both, and gather what is between: little enough to search in.
+    """
+    size = x.numel()
+    if size < 8 * SAMPLE:
+        return None
+    magnitude, ceiling = FORMATS[x.dtype].magnitude, FORMATS[x.dtype].infinity + 1
+    # An odd stride meets every column of a matrix whose width is a power of two.
+    stride = size // SAMPLE | 1
+    bits_of_sample = x[::stride].view(torch.int32 if x.element_size() == 4 else torch.int16)
+    keys = np.minimum(bits_of_sample.numpy() & magnitude, ceiling)
+    if forced is not None:
+        keys[forced[::stride].numpy()] = ceiling + 1
+    rank = k * keys.size / size
+    margin = 4 * math.sqrt(rank) + 8
+    last = keys.size - 1
+    places = [max(last - round(rank + margin), 0), min(last - round(rank - margin), last)]
+    low, high = (int(key) for key in np.partition(keys, places)[places])
+    high = min(high + 1, ceiling)
+    between = torch.empty(max(SAMPLE, size // 16), dtype=x.dtype)
+    room = {"n": between.numel(), "y": _at(between)}
+    job = _start(bits.split, x, total=size, claim=CLAIM, mask=_at(forced), threshold=low, k=high, **room)
+    if not job.above < k <= job.above + job.found or job.found > between.numel():
+        return None
+    threshold, needed, equal = _search(between[: job.found], k - job.above, None)
+    # A bin may begin below what was gathered.
+    return max(threshold, low), needed, equal
+
+
+def _search(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> tuple[int, int, int]:
+    """The threshold t that keeps k entries of x, how many keys equal to t it needs, and how many there are."""
     low, above, bins = 0, 0, BINS
-    shifts = FORMATS[matrix.dtype].shifts
+    shifts = FORMATS[x.dtype].shifts
     for shift, next_shift in zip(shifts, (*shifts[1:], 0), strict=True):
         counts = np.zeros(bins, np.int64)
         place = {"threshold": low, "step": shift, "n": bins, "y": counts.ctypes.data}
-        _start(bits.histogram, matrix, total=matrix.numel(), claim=CLAIM, mask=_at(forced), **place)
+        _start(bits.histogram, x, total=x.numel(), claim=CLAIM, mask=_at(forced), **place)
         from_bin_on = above + np.cumsum(counts[::-1])[::-1]
         last = int(np.flatnonzero(from_bin_on >= k)[-1])
         low += last << shift
@@ -155,23 +196,19 @@ def _at(tensor: Tensor | None) -> int:
 
 
 @functools.cache
-def _job(unit: np.dtype[Any]) -> np.dtype[np.void]:
-    """The record that a kernel is given."""
-    return np.dtype([*((field, np.int64) for field in JOB_FIELDS.split()), ("unit", unit)], align=True)
+def _work(kernel: Any, job: type[ctypes.Structure]) -> Work:
+    return compiled(kernel, np.dtype(job))
 
 
-@functools.cache
-def _work(kernel: Any, unit: np.dtype[Any]) -> Work:
-    return compiled(kernel, _job(unit))
+def _start(kernel: Any, x: Tensor, *, total: int, claim: int, **fields: int) -> Any:
+    """Run a kernel on `x`: `total` rows, columns or entries, of which a thread claims `claim` at a time.
 
-
-def _start(kernel: Any, x: Tensor, *, total: int, claim: int, **fields: int) -> None:
-    """Run a kernel on `x`: `total` rows, columns or entries, of which a thread claims `claim` at a time."""
-    unit, infinity, stride, _ = FORMATS[x.dtype]
-    claimed = np.zeros(1, np.int64)
-    job = np.zeros((), _job(unit))
-    fields |= {"shared": claimed.ctypes.data, "total": total, "claim": claim, "x": x.data_ptr(), "stride": stride}
-    fields |= {"magnitude": int(np.iinfo(unit).max), "ceiling": infinity + 1}
-    for field, value in fields.items():
-        job[field] = value
-    run(_work(kernel, unit), job.ctypes.data, -(-total // claim))
+    Returns:
+        The job, with what the kernel counted.
+    """
+    form = FORMATS[x.dtype]
+    job = form.job(x=x.data_ptr(), total=total, claim=claim, **fields)
+    job.address = ctypes.addressof(job)
+    job.magnitude, job.ceiling, job.stride = form.magnitude, form.infinity + 1, form.stride
+    run(_work(kernel, form.job), job.address, -(-total // claim))
+    return job
