@@ -41,7 +41,7 @@ def calibrate(logits_last: Float[Tensor, "rows V"], examples: Examples) -> Calib
         optimizer.zero_grad()
         loss = -F.logsigmoid(_odds(scale, shift, logits, examples)).mean()
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     with torch.enable_grad():
         optimizer.step(closure)

@@ -1,8 +1,9 @@
-"""A circuit as tables a person can read: losses, sizes, and each kept node with its edges and what removing it costs."""
+"""A circuit as tables a person can read: losses, sizes, each kept node with its edges and what removing it costs."""
 
 import math
 from collections import defaultdict
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -11,6 +12,8 @@ from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.edges import Edge, embedding_edges
 from sparse_circuits.tokenizer import Tokenizer
 
+FILE_WIDTH = 140
+"""Columns where the output is no terminal."""
 SHOWN_EDGES = 4
 SHOWN_TOKENS = 3
 
@@ -18,13 +21,15 @@ SHOWN_TOKENS = 3
 def print_circuit(circuit: Circuit, console: Console | None = None) -> None:
     """Print `circuit` (as `prune` returns it) on standard output."""
     console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
     console.print(_losses(circuit))
     console.print(_sizes(circuit))
     console.print(_nodes(circuit))
 
 
 def _losses(circuit: Circuit) -> Table:
-    table = Table(title=f"{circuit.task.name}: loss in nats", title_justify="left")
+    table = Table(title=f"{circuit.task.name}: loss in nats", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("split")
     for name in ("model", "circuit", "circuit, calibrated", "empty circuit", "chance"):
         table.add_column(name, justify="right")
@@ -37,7 +42,7 @@ def _losses(circuit: Circuit) -> Table:
 def _sizes(circuit: Circuit) -> Table:
     sizes = circuit.found["sizes"]
     into, out = embedding_edges(circuit.model, circuit.nodes)
-    table = Table(title=f"size (of {circuit.space.total:,} nodes)", title_justify="left")
+    table = Table(title=f"size (the model has {circuit.space.total:,} nodes)", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("", "nodes", "edges"):
         table.add_column(name, justify="right" if name else "left")
     table.add_row("masks learned", f"{sizes['learned']:,}", "")
@@ -55,7 +60,7 @@ def _nodes(circuit: Circuit) -> Table:
     for edge in circuit.edges:
         incoming[edge.target].append(edge)
         outgoing[edge.source].append(edge)
-    table = Table(title="nodes", title_justify="left")
+    table = Table(title="nodes", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("node", no_wrap=True)
     table.add_column("cost of\nremoval", justify="right")
     table.add_column("held at", justify="right")
@@ -82,27 +87,28 @@ def _edge_list(edges: list[Edge], incoming: bool) -> str:
     names = []
     for edge in strongest[:SHOWN_EDGES]:
         site, channel = edge.source if incoming else edge.target
-        names.append(f"{site.split('.', 1)[1]}:{channel} ({edge.weight:+.2f})")
+        # Edges stay inside a sublayer, so the last part of the name says which node.
+        names.append(f"{site.rsplit('.', 1)[1]}:{channel} ({edge.weight:+.2f})")
     more = len(edges) - SHOWN_EDGES
     return ", ".join(names) + (f", {more} more" if more > 0 else "")
 
 
 def _reads(circuit: Circuit, node: tuple[str, int]) -> str:
-    """Where a node without incoming edges gets its value: the residual channel, and the tokens that write most to it."""
+    """Where a node that reads the residual stream gets its value, with the tokens that write most to that channel."""
     site, channel = node
     if not site.endswith("act_in"):
         return ""
     if channel >= circuit.model.config.d_model:
         return f"position channel {channel - circuit.model.config.d_model}"
-    return _tokens(circuit, circuit.model.wte.weight[:, channel], f"residual {channel}, tokens")
+    return _tokens(circuit, circuit.model.wte.weight[:, channel], f"channel {channel}, tokens")
 
 
 def _feeds(circuit: Circuit, node: tuple[str, int]) -> str:
-    """Where a node without outgoing edges goes: the residual channel, and the logits that read it most."""
+    """Where a node that writes to the residual stream goes, with the logits that read that channel most."""
     site, channel = node
     if not site.endswith("resid_delta"):
         return ""
-    return _tokens(circuit, circuit.model.lm_head.weight[:, channel], f"residual {channel}, logits")
+    return _tokens(circuit, circuit.model.lm_head.weight[:, channel], f"channel {channel}, logits")
 
 
 def _tokens(circuit: Circuit, weights: Tensor, what: str) -> str:
