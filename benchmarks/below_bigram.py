@@ -1,0 +1,100 @@
+"""How far below a bigram model a few minutes of training get, on real Python, sparse and dense.
+
+Packs the standard library of the running Python (whole files held out for validation), then trains the same model twice
+for the same time, at density 1/16 and dense, and prints both losses beside the bigram baseline (interpolated modified
+Kneser-Ney, counted on the same training split).
+
+    python benchmarks/below_bigram.py --minutes 10
+"""
+
+import dataclasses
+import json
+import platform
+import shutil
+import sys
+import sysconfig
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+
+from sparse_circuits import presets
+from sparse_circuits.config import TrainConfig
+from sparse_circuits.corpus.build import build_corpus
+from sparse_circuits.corpus.config import CorpusConfig
+from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.files import read_json
+from sparse_circuits.loop import Loop
+from sparse_circuits.model import GPT
+from sparse_circuits.train import Pretraining, train
+
+PROBE_STEPS = 12
+DENSITIES = {"sparse, 1/16": 1 / 16, "dense": 1.0}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Train on the standard library for some minutes, sparse and dense."""
+
+    minutes: float = 10.0
+    """Training time of each model; the number of steps is set by timing a few."""
+    out: Path = Path("runs/below_bigram")
+    """Folder for corpus and models; models in it are replaced."""
+    json: bool = False
+    """Print as JSON."""
+
+
+def main() -> None:
+    """Pack, train twice, print the table."""
+    settings = tyro.cli(Settings)
+    corpus = settings.out / "corpus"
+    if not (corpus / "manifest.json").exists():
+        corpus.parent.mkdir(parents=True, exist_ok=True)
+        build_corpus(CorpusConfig(out=corpus, folder=(Path(sysconfig.get_path("stdlib")),), vocab_size=2048))
+    rows = []
+    for name, density in DENSITIES.items():
+        out = settings.out / f"density-{density:g}"
+        shutil.rmtree(out, ignore_errors=True)
+        config = presets.stdlib_train(corpus, out, density)
+        config = with_steps(config, max(20, int(settings.minutes * 60 / step_seconds(config))))
+        train(config)
+        result = read_json(out / "train.json")
+        rows.append({"model": name, **{key: result[key] for key in ("validation_loss", "bigram_loss", "seconds", "tokens")}})
+    if settings.json:
+        json.dump(rows, sys.stdout, indent=2)
+        print()
+        return
+    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(f"{'model':14s}{'loss':>8s}{'bigram':>8s}{'below':>8s}{'tokens':>12s}{'seconds':>9s}")
+    for row in rows:
+        below = row["bigram_loss"] - row["validation_loss"]
+        print(
+            f"{row['model']:14s}{row['validation_loss']:8.3f}{row['bigram_loss']:8.3f}{below:8.3f}"
+            f"{row['tokens']:12,d}{row['seconds']:9.0f}"
+        )
+
+
+def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
+    """The same training with another number of steps."""
+    return dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
+
+
+def step_seconds(config: TrainConfig) -> float:
+    """Seconds one training step takes here, the mean over a few on a model that is thrown away."""
+    corpus = PackedCorpus.load(config.corpus)
+    shape = dataclasses.replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
+    # From the middle of the schedule, where the weights are being projected.
+    loop = Loop(Pretraining(GPT(shape), corpus, config), config.loop)
+    loop.step = config.loop.steps // 4
+    steps = iter(loop)
+    next(steps)  # compiles the kernels
+    started = time.perf_counter()
+    for _ in range(PROBE_STEPS):
+        next(steps)
+    return (time.perf_counter() - started) / PROBE_STEPS
+
+
+if __name__ == "__main__":
+    main()
