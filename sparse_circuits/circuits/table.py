@@ -42,7 +42,7 @@ def _losses(circuit: Circuit) -> Table:
 def _sizes(circuit: Circuit) -> Table:
     sizes = circuit.found["sizes"]
     into, out = embedding_edges(circuit.model, circuit.nodes)
-    table = Table(title=f"size (the model has {circuit.space.total:,} nodes)", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=f"size (of {circuit.space.total:,} nodes in all)", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("", "nodes", "edges"):
         table.add_column(name, justify="right" if name else "left")
     table.add_row("masks learned", f"{sizes['learned']:,}", "")
