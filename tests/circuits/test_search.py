@@ -1,0 +1,207 @@
+"""The search keeps the target whatever the shape of the loss, and leaves nothing that can go."""
+
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sparse_circuits.circuits.circuit import last_logits
+from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.circuits.search import (
+    NEIGHBOURS,
+    Evaluator,
+    discretise,
+    drop_unconnected,
+    drop_unneeded,
+    ranked,
+)
+from sparse_circuits.config import GPTConfig
+from sparse_circuits.model import GPT
+from sparse_circuits.tasks import Task, task_losses
+
+SPACE = NodeSpace(
+    GPTConfig(vocab_size=9, n_layer=1, d_model=4, n_head=2, d_mlp=4, abs_topk=None, bigram_table="none")
+)  # 32 nodes
+Loss = Callable[[Tensor], float]
+
+
+class Synthetic(Evaluator):
+    """An evaluator whose loss is a given function of the kept nodes."""
+
+    def __init__(self, loss: Loss, estimate: Tensor | None = None):
+        self.loss = loss
+        self.space = SPACE
+        self.estimate = torch.zeros(SPACE.total) if estimate is None else estimate
+        self.asked: list[int] = []
+
+    def __call__(self, kept: Tensor) -> float:
+        self.asked.append(int(kept.sum()))
+        return self.loss(kept)
+
+    def attribution(self, kept: Tensor) -> Tensor:
+        return self.estimate
+
+
+def by_size(losses: list[float]) -> Synthetic:
+    return Synthetic(lambda kept: losses[int(kept.sum())])
+
+
+def test_ranking_breaks_ties_by_number() -> None:
+    assert ranked(torch.tensor([0.5, 1.0, 0.5, -1.0, 1.0])).tolist() == [1, 4, 0, 2, 3]
+    assert ranked(torch.zeros(1000)).tolist() == list(range(1000))
+
+
+def test_the_best_scored_nodes_are_kept() -> None:
+    scores = torch.zeros(32)
+    scores[[7, 3, 20]] = torch.tensor([0.9, 0.8, 0.7])
+    kept = discretise(by_size([9.0] * 2 + [0.0] * 31), scores, 0.1)
+    assert kept is not None
+    assert kept.nonzero().squeeze(1).tolist() == [3, 7]
+    kept = discretise(by_size([9.0] * 5 + [0.0] * 28), scores, 0.1)
+    assert kept is not None
+    assert kept.nonzero().squeeze(1).tolist() == [0, 1, 3, 7, 20]
+
+
+@given(st.integers(0, 32), st.integers(0, 32))
+def test_the_smallest_size_is_found_where_the_loss_falls_with_size(threshold: int, learned: int) -> None:
+    """Wherever training stopped, beyond the trained count too, and in few evaluations."""
+    evaluate = by_size([1.0 if size < threshold else 0.1 for size in range(33)])
+    kept = discretise(evaluate, torch.where(torch.arange(32) < learned, 0.5, -0.5), 0.1)
+    assert kept is not None
+    assert kept.sum() == threshold
+    assert len(evaluate.asked) == len(set(evaluate.asked)) <= 1 + 2 * 6 + NEIGHBOURS
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.11, 1.0, math.nan, math.inf]), min_size=33, max_size=33), st.integers(0, 32)
+)
+def test_a_loss_that_goes_up_and_down(losses: list[float], learned: int) -> None:
+    kept = discretise(by_size(losses), torch.where(torch.arange(32) < learned, 0.5, -0.5), 0.1)
+    if not losses[32] <= 0.1:
+        assert kept is None
+        return
+    assert kept is not None
+    size = int(kept.sum())
+    assert losses[size] <= 0.1
+    assert not any(losses[below] <= 0.1 for below in range(max(0, size - NEIGHBOURS), size))
+
+
+def random_loss(seed: int) -> tuple[Loss, Tensor, Tensor]:
+    """A loss on sets of nodes in which some stand in for others; with a start that meets 1.0, and a poor estimate."""
+    generator = random.Random(seed)
+    kept = torch.tensor([generator.random() < 0.6 for _ in range(32)])
+    alone = [generator.choice([-0.1, 0.0, 0.0, 0.0, 0.2, 0.9]) for _ in range(32)]
+    pairs = {
+        pair: generator.uniform(-0.5, 0.8) for pair in generator.sample(list(itertools.combinations(range(32), 2)), 40)
+    }
+
+    def loss(mask: Tensor) -> float:
+        gone = set((kept & ~mask).nonzero().squeeze(1).tolist())
+        both = sum(weight for (a, b), weight in pairs.items() if a in gone and b in gone)
+        return abs(0.3 + sum(alone[node] for node in gone) + both)
+
+    estimate = torch.tensor([generator.uniform(-1, 1) for _ in range(32)])
+    return loss, kept, estimate
+
+
+def without(kept: Tensor, node: int) -> Tensor:
+    fewer = kept.clone()
+    fewer[node] = False
+    return fewer
+
+
+@given(st.integers(0, 10**9))
+def test_after_cleaning_no_node_can_go(seed: int) -> None:
+    loss, kept, estimate = random_loss(seed)
+    cleaned = drop_unneeded(Synthetic(loss, estimate), kept, 1.0)
+    assert loss(cleaned) <= 1.0
+    assert not (cleaned & ~kept).any()
+    for node in cleaned.nonzero().squeeze(1).tolist():
+        assert loss(without(cleaned, node)) > 1.0
+
+
+def test_cleaning_can_remove_everything_and_keeps_an_empty_circuit() -> None:
+    everything, nothing = torch.ones(32, dtype=torch.bool), torch.zeros(32, dtype=torch.bool)
+    assert torch.equal(drop_unneeded(Synthetic(lambda kept: 0.1), everything, 0.1), nothing)
+    assert torch.equal(drop_unneeded(Synthetic(lambda kept: 0.1), nothing, 0.1), nothing)
+
+
+def test_many_useless_nodes_go_in_few_evaluations() -> None:
+    needed = torch.arange(32) % 8 == 0
+    evaluate = Synthetic(lambda kept: float((needed & ~kept).sum()), estimate=needed.float())
+    assert torch.equal(drop_unneeded(evaluate, torch.ones(32, dtype=torch.bool), 0.0), needed)
+    assert len(evaluate.asked) < 32
+
+
+@pytest.fixture
+def quotes(quote_model: GPT, quote_task: Task, quote_means: Means) -> Evaluator:
+    examples = quote_task.examples(quote_model.tokenizer, "calibrate", 4, block_size=32)
+    return Evaluator(quote_model, examples, quote_means.values)
+
+
+def test_the_evaluator_measures_the_task_with_only_those_nodes(quotes: Evaluator) -> None:
+    everything = torch.ones(quotes.space.total, dtype=torch.bool)
+    full = task_losses(last_logits(quotes.model, quotes.examples), quotes.examples).mean()
+    assert quotes(everything) == float(full)
+    empty = quotes(torch.zeros_like(everything))
+    assert empty == pytest.approx(math.log(2), abs=1e-4)
+    answer = quotes.space.flat({"0.attn.resid_delta": [3]})
+    assert quotes(everything & ~answer) == pytest.approx(empty, abs=1e-4)
+    costs = quotes.costs(everything)
+    assert float(costs[answer]) == pytest.approx(empty - float(full), abs=1e-4)
+    assert float(costs[quotes.space.flat({"0.mlp.act_in": [5]})]) == 0
+    assert quotes.costs(answer)[~answer].isinf().all()
+    estimate = quotes.attribution(everything)
+    first = set(estimate.argsort(descending=True)[:3].tolist())
+    chain = quotes.space.flat({"0.attn.act_in": [0], "0.attn.v": [0], "0.attn.resid_delta": [3]})
+    assert first == set(chain.nonzero().squeeze(1).tolist())
+
+
+def test_attribution_is_the_slope_of_the_loss(random_model, quote_task: Task) -> None:
+    """One backward pass says what a small step of each mask towards removal does, here by finite differences."""
+    model = random_model(abs_topk=None).double()
+    examples = quote_task.examples(model.tokenizer, "calibrate", 2, block_size=24)
+    space = NodeSpace(model.config)
+    held = torch.zeros(space.total, dtype=torch.float64)
+    evaluate = Evaluator(model, examples, held)
+    kept = torch.arange(space.total) % 3 != 0
+    estimate = evaluate.attribution(kept)
+
+    def loss(mask: Tensor) -> float:
+        def tap(site: str, x: Tensor) -> Tensor:
+            part = space.slices.get(site)
+            return x if part is None else mask[part] * x
+
+        logits = model(examples.tokens, tap=tap, at=examples.last)
+        return float(task_losses(logits, examples).mean().detach())
+
+    for node in estimate.abs().argsort(descending=True)[:8].tolist():
+        step = 1e-5 * torch.nn.functional.one_hot(torch.tensor(node), space.total)
+        slope = (loss(kept.double() - step) - loss(kept.double() + step)) / 2e-5
+        assert float(estimate[node]) == pytest.approx(slope, rel=1e-3)
+
+
+def test_unconnected_nodes_go_unless_the_loss_forbids_it(quotes: Evaluator, quote_model: GPT) -> None:
+    real = {"0.attn.act_in": [0, 1, 2], "0.attn.q": [0], "0.attn.k": [0], "0.attn.v": [0], "0.attn.resid_delta": [3]}
+    decoys = {"0.attn.act_in": [4, 7], "0.attn.q": [2, 3], "0.attn.k": [2], "0.attn.v": [1], "0.mlp.post_act": [1]}
+    everything = quotes.space.flat(real) | quotes.space.flat(decoys)
+    kept = drop_unconnected(quotes, everything, 0.1)
+    assert quotes.space.by_site(kept) == {site: tuple(channels) for site, channels in real.items()}
+    assert quotes(kept) == quotes(everything)
+    # A neuron without inputs is a constant. Removed, what it writes is held at 9, and both sides get one answer.
+    with torch.no_grad():
+        quote_model.blocks[0].mlp.c_fc.bias[3] = 1
+        quote_model.blocks[0].mlp.c_proj.weight[3, 3] = 1
+    constant = quotes.space.flat({"0.mlp.post_act": [3], "0.mlp.resid_delta": [3]})
+    assert torch.equal(drop_unconnected(quotes, kept | constant, 1.0), kept)
+    quotes.held[quotes.space.flat({"0.mlp.resid_delta": [3]})] = 9.0
+    assert quotes(kept | constant) < 1 < quotes(kept)
+    assert torch.equal(drop_unconnected(quotes, kept | constant, 1.0), kept | constant)
