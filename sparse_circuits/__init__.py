@@ -1,1 +1,73 @@
-"""Train weight-sparse transformers on code, find the circuit behind a behaviour, and check it."""
+"""Train weight-sparse transformers on code, find the circuit behind a behaviour, and check it.
+
+    import sparse_circuits as sc
+    model = sc.load("runs/model")
+    circuit = sc.prune(model, sc.TASKS["single_double_quote"], target_loss=0.15)
+
+The names below are loaded when first used, so that importing the package costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparse_circuits.checkpoint import load
+    from sparse_circuits.circuits.circuit import Circuit
+    from sparse_circuits.circuits.prune import prune
+    from sparse_circuits.config import GPTConfig, PruneConfig, TrainConfig
+    from sparse_circuits.corpus.build import build_corpus
+    from sparse_circuits.corpus.config import CorpusConfig
+    from sparse_circuits.errors import Diverged, InputError
+    from sparse_circuits.model import GPT
+    from sparse_circuits.tasks import TASKS, Pair, Task, Template
+    from sparse_circuits.tokenizer import Tokenizer
+
+__all__ = [
+    "GPT",
+    "TASKS",
+    "Circuit",
+    "CorpusConfig",
+    "Diverged",
+    "GPTConfig",
+    "InputError",
+    "Pair",
+    "PruneConfig",
+    "Task",
+    "Template",
+    "Tokenizer",
+    "TrainConfig",
+    "build_corpus",
+    "load",
+    "prune",
+]
+
+_HOMES = {
+    "GPT": "model",
+    "TASKS": "tasks",
+    "Circuit": "circuits.circuit",
+    "CorpusConfig": "corpus.config",
+    "Diverged": "errors",
+    "GPTConfig": "config",
+    "InputError": "errors",
+    "Pair": "tasks",
+    "PruneConfig": "config",
+    "Task": "tasks",
+    "Template": "tasks",
+    "Tokenizer": "tokenizer",
+    "TrainConfig": "config",
+    "build_corpus": "corpus.build",
+    "load": "checkpoint",
+    "prune": "circuits.prune",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sparse_circuits' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"sparse_circuits.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
