@@ -26,16 +26,18 @@ class Calibration:
 
     def losses(self, logits_last: Float[Tensor, "rows V"], examples: Examples) -> Float[Tensor, "rows"]:
         """-log p(right) of each row with calibrated logits, in nats."""
-        return -F.logsigmoid(_odds(torch.tensor(self.scale), self.shift, logits_last, examples))
+        shift = self.shift.to(logits_last.device)
+        return -F.logsigmoid(_odds(torch.tensor(self.scale), shift, logits_last, examples))
 
 
 def calibrate(logits_last: Float[Tensor, "rows V"], examples: Examples) -> Calibration:
     """Fit scale and shift to `examples`, starting from no change."""
     logits = logits_last.detach().float()
-    scale = torch.ones((), requires_grad=True)
+    scale = torch.ones((), device=logits.device, requires_grad=True)
     shape = () if examples.loss == "two_token" else (logits.shape[1],)
-    shift = torch.zeros(shape, requires_grad=True)
-    optimizer = torch.optim.LBFGS([scale, shift], max_iter=STEPS, line_search_fn="strong_wolfe")
+    shift = torch.zeros(shape, device=logits.device, requires_grad=True)
+    # A step's line search needs a few evaluations; PyTorch's own limit would stop before the last step.
+    optimizer = torch.optim.LBFGS([scale, shift], max_iter=STEPS, max_eval=8 * STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         optimizer.zero_grad()
@@ -46,8 +48,8 @@ def calibrate(logits_last: Float[Tensor, "rows V"], examples: Examples) -> Calib
     with torch.enable_grad():
         optimizer.step(closure)
     if not (scale.isfinite() and shift.isfinite().all()):
-        return Calibration(1.0, torch.zeros(shape))
-    return Calibration(float(scale), shift.detach())
+        return Calibration(1.0, torch.zeros(shape, device=logits.device))
+    return Calibration(float(scale.detach()), shift.detach())
 
 
 def _odds(scale: Tensor, shift: Tensor, logits: Tensor, examples: Examples) -> Tensor:
