@@ -48,7 +48,7 @@ def abs_topk(x: Float[Tensor, "*rows n"], k: int) -> Float[Tensor, "*rows n"]:
         return x
     if torch.is_grad_enabled() and x.requires_grad:
         return _AbsTopK.apply(x, k)
-    rows = x.detach().reshape(-1, x.shape[-1])
+    rows = x.reshape(-1, x.shape[-1])
     return kernels.choose(rows).abs_topk(rows, k, False)[0].view(x.shape)
 
 

@@ -5,7 +5,7 @@
 
 The choice is automatic. `with kernels.use("reference"):` forces one in the current thread or task; the
 environment variable SPARSE_CIRCUITS_KERNELS forces one for the process. A forced kernel that cannot take a
-tensor says so.
+tensor says so. Under torch.compile it is always the reference, which can be traced.
 """
 
 import functools
@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from sparse_circuits.errors import InputError
+from sparse_circuits.kernels import reference
 
 ENVIRONMENT = "SPARSE_CIRCUITS_KERNELS"
 AUTO = "auto"
@@ -63,6 +65,8 @@ def choose(tensor: Tensor) -> Kernels:
     Raises:
         InputError: the forced kernels cannot take it, or the environment variable names none.
     """
+    if torch.compiler.is_compiling():
+        return reference
     forced = _forced.get() or _checked(os.environ.get(ENVIRONMENT, AUTO), ENVIRONMENT)
     if forced != AUTO:
         kernels = _load(forced)

@@ -76,6 +76,8 @@ def refuses(tensor: Tensor) -> str | None:
         return f"they run on the CPU and the tensor is on {tensor.device}"
     if tensor.dtype not in FORMATS:
         return f"they know fp32, bf16 and fp16 and the tensor is {tensor.dtype}"
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
+        return f"they read plain memory and the tensor is a {type(tensor).__name__}"
     if getattr(config, "DISABLE_JIT", False):
         return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)"
     return None
