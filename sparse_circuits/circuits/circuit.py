@@ -4,6 +4,7 @@ On disk it is a folder: `circuit.json` (readable: which model and task, kept nod
 `circuit.safetensors` (every node's mean with its standard error, its mask parameter, the calibration's shift).
 """
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,11 +55,15 @@ class Circuit:
         self.space = NodeSpace(self.model.config)
         self.kept = self.space.flat(self.nodes)
         self.nodes = self.space.by_site(self.kept)
-        if self.means.values.shape != (self.space.total,):
-            raise InputError(
-                f"{len(self.means.values)} ablation means for a model of {self.space.total} nodes: "
-                "they are another model's"
-            )
+        _check_one_each("ablation means", self.means.values, self.space)
+        _check_one_each("standard errors", self.means.standard_error, self.space)
+        if self.scores is not None:
+            _check_one_each("scores", self.scores, self.space)
+        if self.calibration is not None:
+            expected = () if self.task.loss == "two_token" else (self.model.config.vocab_size,)
+            shift = self.calibration.shift
+            if shift.shape != expected or not shift.is_floating_point() or not shift.isfinite().all():
+                raise InputError(f"the calibration's shift is no finite tensor of shape {expected}")
 
     @property
     def held(self) -> Float[Tensor, "nodes"]:
@@ -103,6 +108,8 @@ class Circuit:
             tensors["scores"] = self.scores
         if self.calibration is not None:
             tensors["shift"] = self.calibration.shift
+        # So that a kill between the two files leaves no circuit rather than half of each.
+        (folder / "circuit.json").unlink(missing_ok=True)
         checkpoint.write_tensors(folder / "circuit.safetensors", tensors)
         write_json(folder / "circuit.json", self.description())
 
@@ -152,22 +159,21 @@ class Circuit:
         tensors, _ = checkpoint.read_tensors(folder / "circuit.safetensors")
         try:
             if described["format"] != FORMAT:
-                raise InputError(f"{path}: format {described['format']!r}; this version reads format {FORMAT}")
-            model = _own_model(described["model"], model, path)
-            task = _own_task(described["task"], task, path)
-            scale = described["calibration_scale"]
+                raise InputError(f"format {described['format']!r}; this version reads format {FORMAT}")
             return cls(
-                model,
-                task,
-                {site: tuple(channels) for site, channels in described["nodes"].items()},
-                Means(tensors["means"], tensors["standard_error"], int(described["mean_tokens"])),
+                _own_model(described["model"], model),
+                _own_task(described["task"], task),
+                _channels(described["nodes"]),
+                Means(tensors["means"], tensors["standard_error"], operator.index(described["mean_tokens"])),
                 from_json(PruneConfig, described["config"], str(path)),
                 tensors.get("scores"),
-                None if scale is None else Calibration(float(scale), tensors["shift"]),
-                described["found"],
+                _calibration(described["calibration_scale"], tensors),
+                dict(described["found"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is damaged: {error!r}; prune again") from error
+        except InputError as error:
+            raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path} is damaged: {_first_line(error)}; prune again") from error
 
 
 def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> Examples:
@@ -194,25 +200,45 @@ def last_logits(model: GPT, examples: Examples, tap: Tap | None = None) -> Float
     return logits
 
 
-def _own_model(described: Mapping[str, Any], model: GPT | None, path: Path) -> GPT:
+def _own_model(described: Mapping[str, Any], model: GPT | None) -> GPT:
     if model is None:
         if described["folder"] is None:
-            raise InputError(f"{path} names no model folder; pass the model it was pruned from")
+            raise InputError("it names no model folder; pass the model it was pruned from")
         model = checkpoint.load(described["folder"])
     given = checkpoint.model_hash(model)
     if given != described["hash"]:
         raise InputError(
-            f"{path} belongs to the model {described['hash'][:12]}, the one given is {given[:12]}; "
+            f"it belongs to the model {described['hash'][:12]}, the one given is {given[:12]}; "
             "a circuit runs only on the model it was pruned from"
         )
     return model
 
 
-def _own_task(described: Mapping[str, Any], task: Task | None, path: Path) -> Task:
+def _own_task(described: Mapping[str, Any], task: Task | None) -> Task:
     task = task if task is not None else get_task(described["name"])
-    if task.fingerprint != described["fingerprint"]:
+    if (task.fingerprint, task.version) != (described["fingerprint"], described["version"]):
         raise InputError(
-            f"{path} was pruned for {described['name']} version {described['version']}; the task given is "
+            f"it was pruned for {described['name']} version {described['version']}; the task given is "
             f"{task.name} version {task.version} with other pairs: pass the task it was made with"
         )
     return task
+
+
+def _channels(described: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {site: tuple(map(operator.index, channels)) for site, channels in described.items()}
+
+
+def _calibration(scale: Any, tensors: Mapping[str, Tensor]) -> Calibration | None:
+    return None if scale is None else Calibration(float(scale), tensors["shift"])
+
+
+def _check_one_each(what: str, tensor: Tensor, space: NodeSpace) -> None:
+    """Refuse a tensor that does not say one finite thing of every node."""
+    if tensor.shape != (space.total,):
+        raise InputError(f"{what} of shape {tuple(tensor.shape)} for {space.total} nodes: they are another model's")
+    if not tensor.is_floating_point() or not tensor.isfinite().all():
+        raise InputError(f"the {what} are not all finite numbers")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__} {str(error).partition(chr(10))[0]}".strip()

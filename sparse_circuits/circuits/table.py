@@ -19,13 +19,16 @@ SHOWN_TOKENS = 3
 
 
 def print_circuit(circuit: Circuit, console: Console | None = None) -> None:
-    """Print `circuit` (as `prune` returns it) on standard output."""
+    """Print `circuit` on standard output; what only `prune` records is left out where nodes were picked by hand."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH
-    console.print(_losses(circuit))
-    console.print(_sizes(circuit))
-    console.print(_nodes(circuit))
+    tables = [_sizes(circuit), _nodes(circuit)]
+    if "losses" in circuit.found:
+        tables.insert(0, _losses(circuit))
+    for table in tables:
+        # Tokens such as "[b" are no markup.
+        console.print(table, markup=False)
 
 
 def _losses(circuit: Circuit) -> Table:
@@ -40,13 +43,14 @@ def _losses(circuit: Circuit) -> Table:
 
 
 def _sizes(circuit: Circuit) -> Table:
-    sizes = circuit.found["sizes"]
+    sizes = circuit.found.get("sizes", {})
     into, out = embedding_edges(circuit.model, circuit.nodes)
     table = Table(title=f"size (of {circuit.space.total:,} nodes in all)", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("", "nodes", "edges"):
         table.add_column(name, justify="right" if name else "left")
-    table.add_row("masks learned", f"{sizes['learned']:,}", "")
-    table.add_row("smallest that meets the target", f"{sizes['discretised']:,}", f"{sizes['discretised_edges']:,}")
+    if "learned" in sizes:
+        table.add_row("masks learned", f"{sizes['learned']:,}", "")
+        table.add_row("smallest that meets the target", f"{sizes['discretised']:,}", f"{sizes['discretised_edges']:,}")
     if "connected" in sizes:
         table.add_row("on a path", f"{sizes['connected']:,}", f"{sizes['connected_edges']:,}")
     table.add_row("the circuit", f"{circuit.size:,}", f"{len(circuit.edges):,}", style="bold")
@@ -66,13 +70,13 @@ def _nodes(circuit: Circuit) -> Table:
     table.add_column("held at", justify="right")
     table.add_column("reads")
     table.add_column("feeds")
-    costs = circuit.found["costs"]
+    costs = circuit.found.get("costs", {})
     for site, channels in circuit.nodes.items():
         for place, channel in enumerate(channels):
             node = (site, channel)
             table.add_row(
                 f"{site}:{channel}",
-                f"{costs[site][place]:.4f}",
+                f"{costs[site][place]:.4f}" if site in costs else "",
                 f"{float(circuit.held[circuit.space.slices[site].start + channel]):+.3f}",
                 _edge_list(incoming[node], incoming=True) or _reads(circuit, node),
                 _edge_list(outgoing[node], incoming=False) or _feeds(circuit, node),
@@ -114,6 +118,7 @@ def _feeds(circuit: Circuit, node: tuple[str, int]) -> str:
 def _tokens(circuit: Circuit, weights: Tensor, what: str) -> str:
     tokenizer = circuit.model.tokenizer
     assert isinstance(tokenizer, Tokenizer)
-    strongest = weights.detach().abs().sort(descending=True, stable=True).indices[:SHOWN_TOKENS].tolist()
+    weights = weights.detach()[: tokenizer.vocab_size]
+    strongest = weights.abs().sort(descending=True, stable=True).indices[:SHOWN_TOKENS].tolist()
     named = [f"{tokenizer.decode([i])!r} ({float(weights[i]):+.2f})" for i in strongest if float(weights[i])]
     return f"{what} {', '.join(named)}" if named else what.split(",")[0]
