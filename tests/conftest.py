@@ -1,15 +1,18 @@
 """What the tests of models and training share."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
 import pytest
 import torch
+from small_runs import Finished, settings
 
 from sparse_circuits.corpus.build import build_corpus
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.train import train
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,19 @@ def unannotated() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def packed_corpus(tmp_path_factory: pytest.TempPathFactory) -> PackedCorpus:
-    """Simple generated programs, about 200,000 tokens of a vocabulary of 300."""
+    """Simple generated programs, some 150,000 tokens of a vocabulary of 300."""
     out = tmp_path_factory.mktemp("corpus") / "idioms"
-    build_corpus(CorpusConfig(out=Path(out), idioms=0.3, vocab_size=300), progress=False)
+    build_corpus(CorpusConfig(out=Path(out), idioms=0.2, vocab_size=300), progress=False)
     return PackedCorpus.load(out)
+
+
+@pytest.fixture(scope="session")
+def finished(packed_corpus: PackedCorpus, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A small sparse model trained without a stop."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    config = settings(packed_corpus, tmp_path_factory.mktemp("train") / "never stopped")
+    started = time.monotonic()
+    train(config, progress=False)
+    torch.set_num_threads(threads)
+    return Finished(config, time.monotonic() - started)

@@ -136,7 +136,7 @@ def test_defaults_are_the_papers_where_it_gives_them() -> None:
     assert (loop.beta1, loop.beta2, loop.weight_decay, loop.epsilon, loop.warmup) == (0.9, 0.95, 0.1, 0.1, 0.01)
     assert (loop.gradient, loop.precision) == ("normalize", "bf16")
     sparsity = SparsityConfig()
-    assert (sparsity.density_start, sparsity.density_end, sparsity.density_shape) == (0.01, 0.5, "linear")
+    assert (sparsity.density_start, sparsity.density_end) == (0.01, 0.5)
     assert (sparsity.min_nonzeros, sparsity.sparse_biases, sparsity.embedding_density) == (4, False, None)
     model = GPTConfig()
     assert (model.norm, model.positions, model.tied_embeddings, model.abs_topk) == ("rms", "none", False, 0.25)

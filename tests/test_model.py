@@ -263,7 +263,7 @@ def test_logits_at_one_position_are_those_of_all_positions_there(at: list[int]) 
 
 
 @given(position=st.integers(1, 7), seed=st.integers(0, 50))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal_concat"])
 def test_a_token_changes_nothing_before_it(positions: Any, position: int, seed: int) -> None:
     config = small(positions=positions, d_position=4 if positions.endswith("concat") else 0)

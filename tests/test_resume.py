@@ -1,0 +1,247 @@
+"""A run stopped anywhere, by Ctrl-C or by SIGKILL, ends with the bits of one never stopped."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import STEPS, Finished, ctrl_c, interrupt_after, log_of, settings
+
+from sparse_circuits.__main__ import main
+from sparse_circuits.checkpoint import read_tensors
+from sparse_circuits.config import TrainConfig, to_json
+from sparse_circuits.corpus.build import build_corpus
+from sparse_circuits.corpus.config import CorpusConfig
+from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.errors import InputError
+from sparse_circuits.train import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"tied_embeddings": True},
+    {"positions": "learned"},
+    {"positions": "sinusoidal_concat", "d_position": 4},
+    {"bigram_table": "fixed"},
+    {"bigram_table": "none", "norm": "layer", "norm_bias": True, "bias": False, "sink": False},
+]
+
+
+@pytest.mark.parametrize("model", VARIANTS, ids=lambda model: "-".join(map(str, model.values())) or "default")
+def test_an_interrupted_run_ends_with_the_same_bits(
+    model: dict[str, Any], packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = (
+        settings(packed_corpus, tmp_path / name, 4, model=model, bigram_start="counts", eval_every=1, eval_tokens=64)
+        for name in ("whole", "parts")
+    )
+    train(whole, progress=False)
+    with monkeypatch.context() as patched:
+        interrupt_after(2, patched, ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            train(parts, progress=False)
+    assert int(read_tensors(parts.out / "checkpoint.safetensors")[0]["step"]) == 2
+    train(parts, resume=True, progress=False)
+    assert (parts.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()
+    assert log_of(parts.out) == log_of(whole.out)
+    assert not (parts.out / "checkpoint.safetensors").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(
+    packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(packed_corpus, tmp_path / "run", steps=20)
+    with monkeypatch.context() as patched:
+        interrupt_after(10, patched, ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, progress=False)
+    (config.out / ".checkpoint.safetensors.abc.tmp").write_bytes(b"half")
+    (config.out / ".model.safetensors.abc.tmp").write_bytes(b"half")
+    with open(config.out / "progress.jsonl", "a") as log:
+        log.write('{"step": 12, "loss": 9.9}\n{"step": 1')
+    train(config, resume=True, progress=False)
+    assert [line["step"] for line in log_of(config.out)] == [1, 10, 20]
+    assert all(line["loss"] != 9.9 for line in log_of(config.out))
+    assert not list(config.out.glob("*.tmp"))
+    assert not list(config.out.glob(".*.tmp"))
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(
+    packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = (settings(packed_corpus, tmp_path / name, steps=4) for name in ("whole", "killed"))
+    train(whole, progress=False)
+
+    def die() -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        interrupt_after(3, patched, die)
+        with pytest.raises(RuntimeError):
+            train(killed, progress=False)
+    assert not (killed.out / "checkpoint.safetensors").exists()
+    train(killed, resume=True, progress=False)
+    assert (killed.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()
+    assert log_of(killed.out) == log_of(whole.out)
+
+
+KILLER = """
+import json, os, random, signal, sys, time, traceback
+import torch
+torch.set_num_threads(1)
+from sparse_circuits.config import TrainConfig, from_json
+from sparse_circuits.train import train
+
+config = from_json(TrainConfig, json.loads(sys.argv[1]), "argument")
+seconds, at_most = float(sys.argv[2]), int(sys.argv[3])
+moments = random.Random(0)
+kills = 0
+while True:
+    child = os.fork()
+    if child == 0:
+        try:
+            train(config, resume=(config.out / "train.json").exists(), progress=False)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if kills < at_most:
+        time.sleep(moments.uniform(0, seconds / 4))
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status != -signal.SIGKILL:
+        break
+    kills += 1
+print(kills)
+sys.exit(status)
+"""
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(finished: Finished, tmp_path: Path) -> None:
+    config = dataclasses.replace(finished.config, out=tmp_path / "killed", checkpoint_seconds=0.02)
+    arguments = [json.dumps(to_json(config)), str(finished.seconds), "4"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, *arguments], env=environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 2
+    assert (config.out / "model.safetensors").read_bytes() == finished.model_bytes
+    assert log_of(config.out) == log_of(finished.config.out)
+    visible = sorted(path.name for path in config.out.iterdir() if path.name != ".lock")
+    assert visible == ["config.json", "model.safetensors", "progress.jsonl", "tokenizer.json", "train.json"]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def test_ctrl_c_on_the_command_line_leaves_a_checkpoint_and_resume_ends_with_the_same_bits(
+    finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "sparse_circuits", "train", "--out", str(out)]
+    config = finished.config
+    flags = {
+        "corpus": config.corpus,
+        "block-size": 32,
+        "n-layer": 2,
+        "d-model": 16,
+        "n-head": 2,
+        "density": 0.25,
+        "density-shape": "linear",
+        "steps": STEPS,
+        "learning-rate": 0.1,
+        "batch-size": 8,
+        "bigram-start": "uniform",
+        "eval-every": 20,
+        "eval-tokens": 500,
+    }
+    given = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
+    with subprocess.Popen(
+        command + given, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        log = out / "progress.jsonl"
+        while running.poll() is None and not (log.exists() and log.stat().st_size):
+            time.sleep(0.01)
+        with pytest.raises(InputError, match="another process is writing to"):
+            train(dataclasses.replace(config, out=out), resume=True, progress=False)
+        running.send_signal(signal.SIGINT)
+        printed, told = running.communicate(timeout=60)
+    assert running.returncode == 130, told
+    assert printed == ""
+    stopped = int(read_tensors(out / "checkpoint.safetensors")[0]["step"])
+    assert f"stopped after step {stopped}; continue with --resume --out {out}" in told
+    assert "Traceback" not in told
+    capsys.readouterr()
+    assert main(["train", "--out", str(out), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == STEPS * 8 * 32
+    assert (out / "model.safetensors").read_bytes() == finished.model_bytes
+    assert log_of(out) == log_of(config.out)
+
+
+def interrupted(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        interrupt_after(1, patched, ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, progress=False)
+
+
+def test_a_corpus_rebuilt_with_another_tokenizer_cannot_be_resumed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(seed: int, vocab_size: int) -> PackedCorpus:
+        build_corpus(
+            CorpusConfig(out=tmp_path / "corpus", idioms=0.05, vocab_size=vocab_size, seed=seed, overwrite=True),
+            progress=False,
+        )
+        return PackedCorpus.load(tmp_path / "corpus")
+
+    config = settings(build(seed=0, vocab_size=280), tmp_path / "run", steps=4)
+    interrupted(config, monkeypatch)
+    for seed, vocab_size in ((0, 290), (1, 280)):
+        build(seed, vocab_size)
+        with pytest.raises(InputError, match=r"is not the one the run in .* was started on"):
+            train(config, resume=True, progress=False)
+    build(seed=0, vocab_size=280)
+    train(config, resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "train.json is not valid JSON"),
+        ("[]", "expected format 1"),
+        ('{"format": 9}', "expected format 1"),
+        ('{"format": 1}', "bigram_loss is missing"),
+        ('{"format": 1, "bigram_loss": 2.0}', "expected a JSON object for TrainConfig"),
+        ('{"format": 1, "bigram_loss": 2.0, "config": {"stps": 1}}', "unknown key 'stps'"),
+    ],
+)
+def test_a_damaged_description_is_refused(
+    content: str, message: str, packed_corpus: PackedCorpus, tmp_path: Path
+) -> None:
+    (tmp_path / "train.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        train(settings(packed_corpus, tmp_path), resume=True, progress=False)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(
+    packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(packed_corpus, tmp_path / "run", steps=3)
+    interrupted(config, monkeypatch)
+    path = config.out / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"cannot read .*checkpoint\.safetensors"):
+        train(config, resume=True, progress=False)
