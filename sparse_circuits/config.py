@@ -152,7 +152,7 @@ class LoopConfig:
 
     steps: int = 1000
     """Optimiser steps."""
-    learning_rate: float = 1e-2
+    learning_rate: float = 2e-2
     """Peak learning rate."""
     warmup: float = 0.01
     """Fraction of the steps over which the learning rate rises from zero."""
@@ -202,8 +202,8 @@ class SparsityConfig:
     """Fraction of the steps after which the density starts to fall from 1."""
     density_end: float = 0.5
     """Fraction of the steps at which the final density is reached."""
-    density_shape: Literal["linear", "exponential"] = "linear"
-    """How the density falls."""
+    density_shape: Literal["linear", "exponential"] = "exponential"
+    """How the density falls: by equal ratios, or by equal differences as in the paper."""
 
     def __post_init__(self) -> None:
         require_choices(self)

@@ -7,6 +7,7 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 4. after every step tau is clamped to [-1, 1].
 """
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -16,7 +17,10 @@ from sparse_circuits.circuits.nodes import NodeSpace, scale_nodes
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
-from sparse_circuits.tasks import Task, task_loss
+from sparse_circuits.tasks import Examples, Task, task_loss
+
+POOL_BATCHES = 32
+"""Distinct pairs that training draws on, in batches."""
 
 
 class _Step(torch.autograd.Function):
@@ -51,7 +55,23 @@ class MaskLearning:
         generator = torch.Generator().manual_seed(config.loop.seed)
         initial = torch.randn(self.space.total, generator=generator) * config.init_scale + config.init_bias
         self.tau = torch.nn.Parameter(initial.clamp(-1, 1).to(self.device))
-        self.task_loss = float("nan")
+
+        if model.tokenizer is None:
+            raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
+        # Drawing pairs costs as much as a small model's step, so they are drawn once.
+        self.pool = task.examples(
+            model.tokenizer, "prune", self._pool_size(), seed=config.loop.seed + 1, block_size=model.config.block_size
+        ).to(self.device)
+
+    def _pool_size(self) -> int:
+        return max(1, min(POOL_BATCHES * self.config.batch_pairs, self.task.size("prune")))
+
+    def _batch(self, step: int) -> Examples:
+        """The pairs of step `step`, without the padding that only others of the pool need."""
+        generator = torch.Generator().manual_seed(self.config.loop.seed * 1_000_003 + step)
+        pairs = torch.randperm(len(self.pool), generator=generator)[: self.config.batch_pairs].to(self.device)
+        batch = self.pool.pick(pairs)
+        return dataclasses.replace(batch, tokens=batch.tokens[:, : int(batch.last.max()) + 1])
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         return {"tau": self.tau}
@@ -66,15 +86,7 @@ class MaskLearning:
         return 1e6 + self.config.k_coef * self.space.total
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        if self.model.tokenizer is None:
-            raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
-        examples = self.task.examples(
-            self.model.tokenizer,
-            "prune",
-            self.config.batch_pairs,
-            seed=self.config.loop.seed * 1_000_003 + step + 1,
-            block_size=self.model.config.block_size,
-        ).to(self.device)
+        examples = self._batch(step)
         mask = step_function(self.tau, self.config.temperature)
         tap = scale_nodes(self.space, mask, self.held)
         task = task_loss(self.model(examples.tokens, tap=tap, at=examples.last), examples)

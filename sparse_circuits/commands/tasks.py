@@ -59,5 +59,5 @@ def _describe(task: Any, command: Command) -> dict[str, Any]:
             examples = fixed_examples(model, task, split, PruneConfig())
             row["losses"][split] = float(task_loss(last_logits(model, examples), examples))
     if command.task is not None:
-        row["pairs"] = [dataclasses.asdict(pair) for pair in task.sample(command.split, command.n)]
+        row["pairs"] = [dataclasses.asdict(pair) for pair in task.draw(command.split, command.n)]
     return row
