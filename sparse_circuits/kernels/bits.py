@@ -14,7 +14,7 @@ from typing import no_type_check
 import numpy as np
 from numba import carray, njit
 
-from sparse_circuits.kernels.threads import fetch_add, narrow, pointer
+from sparse_circuits.kernels.threads import fetch_add, first_turn, narrow, pointer, share
 
 # Entries handled at a time: they stay in the fastest cache, and a 16-bit count of them does not overflow.
 BLOCK = 4096
@@ -128,11 +128,12 @@ def rows(job_at):
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     keys = np.empty_like(carray(x, n))
     threshold = 0
+    turn = first_turn(job)
     while True:
-        start = fetch_add(job.address, job.claim)
-        if start >= job.total:
+        start, stop, turn = share(job, turn)
+        if start == stop:
             break
-        for row in range(start, min(start + job.claim, job.total)):
+        for row in range(start, stop):
             _keys(x, row * n, n, magnitude, ceiling, keys)
             threshold, needed = _threshold(keys, n, k, threshold, job.stride, ceiling)
             t = narrow(threshold, ceiling)
@@ -148,11 +149,12 @@ def masked(job_at):
     job = carray(job_at, 1)[0]
     x, y, mask = pointer(job.x, job.unit), pointer(job.y, job.unit), pointer(job.mask, np.uint8(0))
     zero = narrow(0, job.unit)
+    turn = first_turn(job)
     while True:
-        start = fetch_add(job.address, job.claim)
-        if start >= job.total:
+        start, stop, turn = share(job, turn)
+        if start == stop:
             break
-        for j in range(start, min(start + job.claim, job.total)):
+        for j in range(start, stop):
             y[j] = x[j] if mask[j] else zero
 
 
@@ -164,11 +166,12 @@ def force_rows(job_at):
     n, magnitude, ceiling = job.n, narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     keys = np.empty_like(carray(x, n))
     threshold = 0
+    turn = first_turn(job)
     while True:
-        start = fetch_add(job.address, job.claim)
-        if start >= job.total:
+        start, stop, turn = share(job, turn)
+        if start == stop:
             break
-        for row in range(start, min(start + job.claim, job.total)):
+        for row in range(start, stop):
             _keys(x, row * n, n, magnitude, ceiling, keys)
             threshold, needed = _threshold(keys, n, job.k, threshold, job.stride, ceiling)
             t = narrow(threshold, ceiling)
@@ -191,11 +194,12 @@ def force_columns(job_at):
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     best = np.empty_like(carray(x, (k, job.claim)))
     needed, keys = np.empty_like(best[0]), np.empty_like(best[0])
+    turn = first_turn(job)
     while True:
-        start = fetch_add(job.address, job.claim)
-        if start >= job.total:
+        start, stop, turn = share(job, turn)
+        if start == stop:
             break
-        width = min(job.claim, job.total - start)
+        width = stop - start
         best[:] = narrow(-1, ceiling)
         for row in range(job.n):
             _keys(x, row * job.total + start, width, magnitude, ceiling, keys)
@@ -246,17 +250,18 @@ def split(job_at):
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     low, high = narrow(job.threshold, job.unit), narrow(job.k, job.unit)
     keys = np.empty_like(carray(x, BLOCK))
+    turn = first_turn(job)
     while True:
-        start = fetch_add(job.address, job.claim)
-        if start >= job.total:
+        start, stop, turn = share(job, turn)
+        if start == stop:
             break
-        for first in range(start, min(start + job.claim, job.total), BLOCK):
-            size = min(BLOCK, job.total - first)
+        for first in range(start, stop, BLOCK):
+            size = min(BLOCK, stop - first)
             _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
             above = _count_block(keys, size, high)
             inside = _count_block(keys, size, low) - above
-            fetch_add(job.address + 8, above)
-            place = fetch_add(job.address + 16, inside)
+            fetch_add(job.address, above)
+            place = fetch_add(job.address + 8, inside)
             if inside > 0 and place + inside <= job.n:
                 _gather(keys, size, low, high, y, place)
 
@@ -281,12 +286,13 @@ def histogram(job_at):
     x, mask, counts = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0)), np.zeros(job.n, np.int64)
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     keys = np.empty_like(carray(x, BLOCK))
+    turn = first_turn(job)
     while True:
-        start = fetch_add(job.address, job.claim)
-        if start >= job.total:
+        start, stop, turn = share(job, turn)
+        if start == stop:
             break
-        for first in range(start, min(start + job.claim, job.total), BLOCK):
-            size = min(BLOCK, job.total - first)
+        for first in range(start, stop, BLOCK):
+            size = min(BLOCK, stop - first)
             _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
             for j in range(size):
                 place = (keys[j] - job.threshold) >> job.step
@@ -323,12 +329,13 @@ def zero(job_at):
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     keys = np.empty_like(carray(x, BLOCK))
     threshold = narrow(job.threshold, job.unit)
+    turn = first_turn(job)
     while True:
-        start = fetch_add(job.address, job.claim)
-        if start >= job.total:
+        start, stop, turn = share(job, turn)
+        if start == stop:
             break
-        for first in range(start, min(start + job.claim, job.total), BLOCK):
-            size = min(BLOCK, job.total - first)
+        for first in range(start, stop, BLOCK):
+            size = min(BLOCK, stop - first)
             _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
             cut = min(max(job.k - first, 0), size)
             _write(x, x, first, keys, cut, threshold, mask, False)

@@ -50,7 +50,9 @@ class Format(NamedTuple):
 
 def job_type(unit: Any) -> type[ctypes.Structure]:
     """What a kernel is told: its own address, three counters, where things are, and what its docstring says."""
-    fields = "claimed above found address x y mask total claim n k threshold step magnitude ceiling stride"
+    fields = (
+        "above found address segments shared number x y mask total claim n k threshold step magnitude ceiling stride"
+    )
     layout = [*((field, ctypes.c_int64) for field in fields.split()), ("unit", unit)]
     return type("Job", (ctypes.Structure,), {"_fields_": layout})
 
@@ -210,7 +212,6 @@ def _start(kernel: Any, x: Tensor, *, total: int, claim: int, **fields: int) -> 
     """
     form = FORMATS[x.dtype]
     job = form.job(x=x.data_ptr(), total=total, claim=claim, **fields)
-    job.address = ctypes.addressof(job)
     job.magnitude, job.ceiling, job.stride = form.magnitude, form.infinity + 1, form.stride
-    run(_work(kernel, form.job), job.address, -(-total // claim))
+    run(_work(kernel, form.job), job)
     return job

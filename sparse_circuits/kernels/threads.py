@@ -1,13 +1,15 @@
 """Running a compiled kernel on as many threads as PyTorch uses.
 
-A kernel here is a C function of one argument, the address of its job. Every thread runs the same function; it claims
-the next piece of work from a shared counter until none is left, so a thread that comes late costs nothing.
+A kernel here is a C function of one argument, the address of its job. Every thread runs the same function. The work
+is cut into one segment a thread; each begins with its own, since that part of the data is in its cache, and when it
+is done helps with the others, so a thread that comes late costs nothing.
 
 1. `compiled`: the C function, compiled on first use and kept in Numba's cache where there is room for one.
 2. `run`: on PyTorch's own OpenMP threads where they can be reached. After an operation PyTorch's threads keep
    spinning for milliseconds, and on a small machine threads of one's own would share the cores with them. Several
    Python threads may enter at once, as with any PyTorch operation. Otherwise a pool of Python threads does it.
-3. `pointer`, `narrow`, `fetch_add`: what the compiled code needs to read its job and to claim its work.
+3. `first_turn`, `share`: the next piece of work, for the compiled code.
+4. `pointer`, `narrow`, `fetch_add`, `call`: what Numba lacks for it.
 """
 
 import ctypes
@@ -20,7 +22,8 @@ from typing import Any, NamedTuple, no_type_check
 
 import numba
 import torch
-from numba import types
+from llvmlite import ir
+from numba import njit, types
 from numba.extending import intrinsic
 
 
@@ -45,37 +48,52 @@ def compiled(function: Callable[[Any], None], job: Any) -> Work:
     return Work(kernel.address, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.address), kernel)
 
 
-def run(work: Work, job: int, pieces: int) -> None:
-    """Run `work` on the job at address `job`; `pieces` is how many claims there are to make."""
-    threads = torch.get_num_threads()
-    if min(threads, pieces) <= 1:
-        work.call(job)
-        return
-    openmp = _openmp()
-    if openmp is not None:
+def run(work: Work, job: Any) -> None:
+    """Run `work` on `job`, whose fields `total` and `claim` say how much there is to do, and how much at a time."""
+    threads = min(torch.get_num_threads(), -(-job.total // job.claim))
+    openmp = _openmp() if threads > 1 else None
+    job.address, job.segments = ctypes.addressof(job), max(threads, 1)
+    job.number = openmp.number if openmp else 0
+    # How many threads have begun, then how far each segment is done.
+    begun = [0, *(job.total * segment // job.segments for segment in range(job.segments))]
+    shared = (ctypes.c_int64 * len(begun))(*begun)
+    job.shared = ctypes.addressof(shared)
+    if threads <= 1:
+        work.call(job.address)
+    elif openmp:
         # The whole team even for few pieces: asking for fewer makes OpenMP end threads that PyTorch then recreates.
-        openmp(work.address, job, threads, 0)
-        return
-    helpers = [_pool().submit(work.call, job) for _ in range(min(threads, pieces) - 1)]
-    work.call(job)
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+        openmp.parallel(work.address, job.address, torch.get_num_threads(), 0)
+    else:
+        helpers = [_pool().submit(work.call, job.address) for _ in range(threads - 1)]
+        work.call(job.address)
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+
+
+class OpenMP(NamedTuple):
+    """The OpenMP library that PyTorch itself is linked to."""
+
+    parallel: Callable[[int, int, int, int], None]
+    """GOMP_parallel(function, argument, threads, flags)."""
+    number: int
+    """The address of omp_get_thread_num()."""
 
 
 @functools.cache
-def _openmp() -> Callable[[int, int, int, int], None] | None:
-    """GOMP_parallel(function, argument, threads, flags) of the OpenMP library PyTorch itself is linked to."""
+def _openmp() -> OpenMP | None:
+    """PyTorch's OpenMP, or None where it is another kind."""
     for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
-        library = Path(torch.__file__).parent / "lib" / name
-        if library.exists():
+        path = Path(torch.__file__).parent / "lib" / name
+        if path.exists():
             try:
-                parallel = ctypes.CDLL(str(library)).GOMP_parallel
+                library = ctypes.CDLL(str(path))
+                parallel, number = library.GOMP_parallel, library.omp_get_thread_num
             except (OSError, AttributeError):
                 return None
             parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
             parallel.restype = None
-            return parallel
+            return OpenMP(parallel, ctypes.cast(number, ctypes.c_void_p).value or 0)
     return None
 
 
@@ -121,3 +139,40 @@ def fetch_add(context, address, amount):
         return builder.atomic_rmw("add", place, arguments[1], "monotonic")
 
     return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+@no_type_check
+def call(context, address):
+    """Call the C function at the address, which takes nothing and returns an int."""
+
+    def generate(context, builder, signature, arguments):
+        function = ir.FunctionType(ir.IntType(32), [])
+        result = builder.call(builder.inttoptr(arguments[0], function.as_pointer()), [])
+        return builder.sext(result, ir.IntType(64))
+
+    return types.int64(types.int64), generate
+
+
+@njit
+@no_type_check
+def first_turn(job):
+    """The segment that the thread begins with: its number in the team, or how many began before it."""
+    number = call(job.number) if job.number != 0 else fetch_add(job.shared, 1)
+    return number % job.segments
+
+
+@njit
+@no_type_check
+def share(job, turn):
+    """Claim work: its start, its stop, and the turn to ask with next time. Without any left, start is stop.
+
+    A turn is a segment, counted on beyond the last one, until it has gone around.
+    """
+    for later in range(job.segments):
+        segment = (turn + later) % job.segments
+        stop = job.total * (segment + 1) // job.segments
+        start = fetch_add(job.shared + 8 + 8 * segment, job.claim)
+        if start < stop:
+            return start, min(start + job.claim, stop), segment
+    return 0, 0, turn
