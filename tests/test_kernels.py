@@ -97,7 +97,7 @@ class TestProjection:
     def test_equals_the_reference_when_it_samples(
         self, dtype: torch.dtype, minimums: tuple[int, int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cpu, "SAMPLE", 256)
+        monkeypatch.setattr(cpu, "SAMPLE", 128)
         for weight in long_rows(dtype, 75, 120):
             for k in (390, 4000):
                 assert_same_bits(*both_projections(weight, k, *minimums))
@@ -106,13 +106,15 @@ class TestProjection:
         weight = torch.randn(300, 480)
         assert_same_bits(*both_projections(weight, 2500, 4, 1))
 
-    def test_a_misleading_sample_costs_time_only(self) -> None:
+    def test_a_misleading_sample_costs_time_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cpu, "SAMPLE", 2048)
         weight = torch.randn(300, 480)
         weight.view(-1)[:: weight.numel() // cpu.SAMPLE | 1] = 0.0
         assert cpu._near_sample(weight.view(-1), 70_000, None) is None
         assert_same_bits(*both_projections(weight, 70_000, 0, 0))
 
-    def test_the_sample_normally_suffices(self) -> None:
+    def test_the_sample_normally_suffices(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cpu, "SAMPLE", 2048)
         weight = torch.randn(300, 480, generator=torch.Generator().manual_seed(0))
         for k in (100, 2_000, 70_000):
             assert cpu._near_sample(weight.view(-1), k, None) is not None

@@ -193,7 +193,7 @@ def force_columns(job_at):
     x, mask, k = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0)), job.k
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     best = np.empty_like(carray(x, (k, job.claim)))
-    needed, keys = np.empty_like(best[0]), np.empty_like(best[0])
+    keys, needed = np.empty_like(best[0]), np.empty(job.claim, np.int32)
     turn = first_turn(job)
     while True:
         start, stop, turn = share(job, turn)
@@ -205,17 +205,17 @@ def force_columns(job_at):
             _keys(x, row * job.total + start, width, magnitude, ceiling, keys)
             for place in range(k):
                 _sink(best[place], keys, width)
-        needed[:] = narrow(0, ceiling)
+        needed[:] = 0
         for place in range(k):
             for i in range(width):
-                needed[i] = narrow(needed[i] + (best[place, i] == best[k - 1, i]), ceiling)
+                needed[i] += best[place, i] == best[k - 1, i]
         for row in range(job.n):
             first = row * job.total + start
             _keys(x, first, width, magnitude, ceiling, keys)
             for i in range(width):
                 equal = keys[i] == best[k - 1, i]
                 chosen = (keys[i] > best[k - 1, i]) | (equal & (needed[i] > 0))
-                needed[i] = narrow(needed[i] - (equal & chosen), ceiling)
+                needed[i] -= equal & chosen
                 mask[first + i] |= chosen
 
 
@@ -321,6 +321,14 @@ def cut(job_at):
         needed -= equal
 
 
+@njit
+@no_type_check
+def _zero_below(x, first, keys, size, threshold):
+    """Write +0.0 over the entries whose key is below `threshold`. Not `_write`: x twice would not be vector code."""
+    for j in range(size):
+        x[first + j] = x[first + j] if keys[j] >= threshold else narrow(0, threshold)
+
+
 @no_type_check
 def zero(job_at):
     """Zero the entries of x below the threshold: before flat index k the keys below it, after it those equal too."""
@@ -338,5 +346,5 @@ def zero(job_at):
             size = min(BLOCK, stop - first)
             _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
             cut = min(max(job.k - first, 0), size)
-            _write(x, x, first, keys, cut, threshold, mask, False)
-            _write(x, x, first + cut, keys[cut:], size - cut, narrow(threshold + 1, threshold), mask, False)
+            _zero_below(x, first, keys, cut, threshold)
+            _zero_below(x, first + cut, keys[cut:], size - cut, narrow(threshold + 1, threshold))

@@ -137,7 +137,7 @@ def _near_sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None
     2. In one pass, count what is above both, and gather what is between: little enough to search in.
     """
     size = x.numel()
-    if size < 8 * SAMPLE:
+    if size < 64 * SAMPLE:
         return None
     magnitude, ceiling = FORMATS[x.dtype].magnitude, FORMATS[x.dtype].infinity + 1
     # An odd stride meets every column of a matrix whose width is a power of two.

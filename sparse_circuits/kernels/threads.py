@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, no_type_check
 
 import numba
 import torch
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
