@@ -116,7 +116,7 @@ class TestProjection:
     def test_the_sample_normally_suffices(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cpu, "SAMPLE", 2048)
         weight = torch.randn(300, 480, generator=torch.Generator().manual_seed(0))
-        for k in (100, 2_000, 70_000):
+        for k in (100, 2_000, 20_000):
             assert cpu._near_sample(weight.view(-1), k, None) is not None
 
     def test_writes_through_strides_and_tells_autograd(self) -> None:
