@@ -152,7 +152,8 @@ def _near_sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None
     places = [max(last - round(rank + margin), 0), min(last - round(rank - margin), last)]
     low, high = (int(key) for key in np.partition(keys, places)[places])
     high = min(high + 1, ceiling)
-    between = torch.empty(max(SAMPLE, size // 16), dtype=x.dtype)
+    # Half as much again as the sample foretells; for many equal keys, a sixteenth of x.
+    between = torch.empty(max(size // 16, int(3 * margin / keys.size * size)), dtype=x.dtype)
     room = {"n": between.numel(), "y": _at(between)}
     job = _start(bits.split, x, total=size, claim=CLAIM, mask=_at(forced), threshold=low, k=high, **room)
     if not job.above < k <= job.above + job.found or job.found > between.numel():
