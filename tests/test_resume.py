@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         settings(packed_corpus, tmp_path / name, 4, model=model, bigram_start="counts", eval_every=1, eval_tokens=64)
         for name in ("whole", "parts")
     )
+    handler = signal.getsignal(signal.SIGINT)
     train(whole, progress=False)
     with monkeypatch.context() as patched:
         interrupt_after(2, patched, ctrl_c)
@@ -55,7 +57,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert (parts.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()
     assert log_of(parts.out) == log_of(whole.out)
     assert not (parts.out / "checkpoint.safetensors").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C is the caller's again"
 
 
 def test_what_a_kill_left_half_written_is_cleared_away(
@@ -94,6 +96,25 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(
     train(killed, resume=True, progress=False)
     assert (killed.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()
     assert log_of(killed.out) == log_of(whole.out)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_finished_by_another_process_meanwhile_is_left_alone(
+    resume: bool, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(finished.config, out=tmp_path / "run")
+    if resume:
+        interrupted(config, monkeypatch)
+    look = PackedCorpus.load
+
+    def meanwhile(folder: Path) -> PackedCorpus:
+        shutil.copytree(finished.config.out, config.out, dirs_exist_ok=True)
+        return look(folder)
+
+    monkeypatch.setattr(PackedCorpus, "load", meanwhile)
+    with pytest.raises(InputError, match="is finished" if resume else "already holds a run"):
+        train(config, resume=resume, progress=False)
+    assert (config.out / "model.safetensors").read_bytes() == finished.model_bytes
 
 
 KILLER = """
