@@ -285,6 +285,9 @@ def histogram(job_at):
     job = carray(job_at, 1)[0]
     x, mask, counts = pointer(job.x, job.unit), pointer(job.mask, np.uint8(0)), np.zeros(job.n, np.int64)
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
+    # All but the first pass look for few keys, and most parts of a block hold none of them.
+    everything = job.threshold == 0
+    low, high = narrow(job.threshold, ceiling), narrow(min(job.threshold + (job.n << job.step), ceiling + 2), ceiling)
     keys = np.empty_like(carray(x, BLOCK))
     turn = first_turn(job)
     while True:
@@ -294,10 +297,13 @@ def histogram(job_at):
         for first in range(start, stop, BLOCK):
             size = min(BLOCK, stop - first)
             _block_keys(job, x, mask, first, size, magnitude, ceiling, keys)
-            for j in range(size):
-                place = (keys[j] - job.threshold) >> job.step
-                if 0 <= place < job.n:
-                    counts[place] += 1
+            for at in range(0, size, 64):
+                part, length = keys[at:], min(64, size - at)
+                if everything or _count_block(part, length, low) > _count_block(part, length, high):
+                    for j in range(length):
+                        place = (part[j] - job.threshold) >> job.step
+                        if 0 <= place < job.n:
+                            counts[place] += 1
     for place in range(job.n):
         if counts[place] > 0:
             fetch_add(job.y + 8 * place, counts[place])
