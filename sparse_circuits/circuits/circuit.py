@@ -55,10 +55,10 @@ class Circuit:
         self.space = NodeSpace(self.model.config)
         self.kept = self.space.flat(self.nodes)
         self.nodes = self.space.by_site(self.kept)
-        _check_one_each("ablation means", self.means.values, self.space)
-        _check_one_each("standard errors", self.means.standard_error, self.space)
+        self.space.check("ablation means", self.means.values)
+        self.space.check("standard errors", self.means.standard_error)
         if self.scores is not None:
-            _check_one_each("scores", self.scores, self.space)
+            self.space.check("scores", self.scores)
         if self.calibration is not None:
             expected = () if self.task.loss == "two_token" else (self.model.config.vocab_size,)
             shift = self.calibration.shift
@@ -230,14 +230,6 @@ def _channels(described: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 def _calibration(scale: Any, tensors: Mapping[str, Tensor]) -> Calibration | None:
     return None if scale is None else Calibration(float(scale), tensors["shift"])
-
-
-def _check_one_each(what: str, tensor: Tensor, space: NodeSpace) -> None:
-    """Refuse a tensor that does not say one finite thing of every node."""
-    if tensor.shape != (space.total,):
-        raise InputError(f"{what} of shape {tuple(tensor.shape)} for {space.total} nodes: they are another model's")
-    if not tensor.is_floating_point() or not tensor.isfinite().all():
-        raise InputError(f"the {what} are not all finite numbers")
 
 
 def _first_line(error: Exception) -> str:

@@ -48,6 +48,17 @@ class NodeSpace:
         parts = {site: kept[part].nonzero().squeeze(1).tolist() for site, part in self.slices.items()}
         return {site: tuple(channels) for site, channels in parts.items() if channels}
 
+    def check(self, what: str, values: Tensor) -> None:
+        """Refuse `values`, called `what` in messages, unless they are one finite number a node.
+
+        Raises:
+            InputError: another shape, not floating point, NaN or infinity.
+        """
+        if values.shape != (self.total,):
+            raise InputError(f"{what} of shape {tuple(values.shape)} for {self.total} nodes: they are another model's")
+        if not values.is_floating_point() or not values.isfinite().all():
+            raise InputError(f"the {what} are not all finite numbers")
+
     def name(self, node: int) -> tuple[str, int]:
         """Site and channel of node number `node`."""
         for site, part in self.slices.items():

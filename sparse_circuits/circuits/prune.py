@@ -29,6 +29,8 @@ from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
 from sparse_circuits.tasks import Task, get_task, task_losses
 
+NEEDED_SPLITS = ("prune", "calibrate", "report")
+
 
 def prune(
     model: GPT,
@@ -52,14 +54,16 @@ def prune(
         progress: show progress on standard error.
 
     Raises:
-        InputError: the task does not suit the model's tokenizer, there is no text for the means, or the model itself
-            does not reach the target.
+        InputError: the task lacks a split or does not suit the model's tokenizer, there is no text for the means, or
+            the model itself does not reach the target.
     """
     started = time.monotonic()
     config = config or PruneConfig()
     if target_loss is not None:
         config = replace(config, target_loss=target_loss)
     task = get_task(task) if isinstance(task, str) else task
+    for split in NEEDED_SPLITS:
+        task.size(split)  # says which splits there are if this one is not
     examples = fixed_examples(model, task, "calibrate", config)
     full = float(task_losses(last_logits(model, examples), examples).mean())
     if not full <= config.target_loss:
@@ -94,8 +98,7 @@ class _Pruning:
         if self.config.clean:
             kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
             sizes |= self._sizes("connected", kept)
-            kept = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress)
-            kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
+            kept = self._clean(kept)
         circuit = Circuit(
             self.model,
             self.task,
@@ -107,6 +110,14 @@ class _Pruning:
         )
         circuit.found = {"sizes": sizes, **measure(circuit), "seconds": round(time.monotonic() - started, 1)}
         return circuit
+
+    def _clean(self, kept: Tensor) -> Tensor:
+        """Drop what is not needed, then what that leaves without a path, until neither finds anything."""
+        while True:
+            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress)
+            kept = drop_unconnected(self.evaluate, needed, self.config.target_loss)
+            if torch.equal(kept, needed):
+                return kept
 
     def _learn(self) -> None:
         steps = self.config.loop.steps

@@ -28,6 +28,7 @@ class Evaluator:
     def __init__(self, model: GPT, examples: Examples, held: Float[Tensor, "nodes"]):
         self.model, self.examples = model, examples
         self.space = NodeSpace(model.config)
+        self.space.check("ablation means", held)
         self.device = next(model.parameters()).device
         self.held = held.to(self.device)
 
