@@ -308,7 +308,7 @@ def test_a_hand_made_circuit_prints_what_is_known(circuit: Circuit) -> None:
     for site, channels in NODES.items():
         for channel in channels:
             assert f"{site}:{channel}" in printed
-    assert "attn.act_in:0 (+1.00)" in printed
+    assert "act_in:0 (+1.00)" in printed
 
 
 def test_tokens_that_look_like_markup_are_printed_as_they_are(empty_model, quote_task: Task) -> None:
