@@ -178,20 +178,17 @@ class _Run:
         for split in SPLITS:  # a corpus without one window fails now, not in an hour
             corpus.windows_per_epoch(split, self.config.model.block_size)
         self.bigram = bigram_loss(corpus.train, corpus.validation, vocabulary)
+        for name in ("progress.jsonl", "checkpoint.safetensors"):  # an earlier run's, whose train.json is gone
+            (self.out / name).unlink(missing_ok=True)
         write_json(self.out / "train.json", self._description())
 
     def finish(self) -> GPT:
         """Run to the last step and write the model folder."""
         started = time.monotonic() - self.seconds_before
-        log_path = self.out / "progress.jsonl"
-        with (
-            open(log_path, "a") as log,
-            Bar("train", self.config.loop.steps, self.progress) as bar,
-            _interruptible() as stop,
-        ):
+        with Bar("train", self.config.loop.steps, self.progress) as bar, _interruptible() as stop:
             bar.say(self._opening())
             for step in self._steps():
-                self._report(step, log, bar, time.monotonic() - started)
+                self._report(step, bar, time.monotonic() - started)
                 if stop.is_set() or time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
                     self._save_checkpoint(time.monotonic() - started)
                 if stop.is_set():
@@ -219,7 +216,7 @@ class _Run:
             return "there is no earlier checkpoint"
         return f"the last good checkpoint is step {self.saved_step} in {self.out / 'checkpoint.safetensors'}"
 
-    def _report(self, step: StepLog, log: Any, bar: Bar, seconds: float) -> None:
+    def _report(self, step: StepLog, bar: Bar, seconds: float) -> None:
         """Log the step, and the validation loss where it is due."""
         size = self.config.batch_size * self.config.model.block_size
         last = step.step == self.config.loop.steps
@@ -233,18 +230,26 @@ class _Run:
                 "tokens_per_second": size / step.seconds,
                 **step.figures,
             }
-            log.write(json.dumps(line) + "\n")
-            log.flush()
+            self._append(line)
         density = step.figures["density"]
         bar.update(step.step, f"loss {step.loss:.3f}  density {density:.3f}  {size / step.seconds:,.0f} tok/s")
         if step.step % self.config.eval_every == 0 and not last:
             loss = self.objective.validation_loss(self.config.eval_tokens)
-            log.write(json.dumps({"step": step.step, "validation_loss": loss}) + "\n")
-            log.flush()
+            self._append({"step": step.step, "validation_loss": loss})
             bar.say(
                 f"step {step.step}: validation loss {loss:.3f} (bigram {self.bigram:.3f}), density {density:.3f}, "
                 f"{seconds:.0f} s"
             )
+
+    def _append(self, line: dict[str, Any]) -> None:
+        path = self.out / "progress.jsonl"
+        try:
+            with open(path, "a") as log:
+                log.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; free space, then continue with --resume"
+            ) from error
 
     def _save_checkpoint(self, seconds: float) -> None:
         self.saved_at = time.monotonic()

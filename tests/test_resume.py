@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -115,6 +116,34 @@ def test_a_run_finished_by_another_process_meanwhile_is_left_alone(
     with pytest.raises(InputError, match="is finished" if resume else "already holds a run"):
         train(config, resume=resume, progress=False)
     assert (config.out / "model.safetensors").read_bytes() == finished.model_bytes
+
+
+def test_what_a_forgotten_run_left_does_not_leak_into_a_new_one(
+    finished: Finished, packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(finished.config, out=tmp_path / "run")
+    interrupted(dataclasses.replace(config, loop=dataclasses.replace(config.loop, seed=1)), monkeypatch)
+    (config.out / "train.json").unlink()
+    train(config, progress=False)
+    assert (config.out / "model.safetensors").read_bytes() == finished.model_bytes
+    assert log_of(config.out) == log_of(finished.config.out)
+
+
+def test_a_full_disk_stops_the_run_in_one_line_and_it_goes_on_when_there_is_space(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(finished.config, out=tmp_path / "run")
+    interrupted(config, monkeypatch)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((config.out / "progress.jsonl").stat().st_size + 1, hard))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*progress\.jsonl: .*; free space, then continue"):
+            train(config, resume=True, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    train(config, resume=True, progress=False)
+    assert (config.out / "model.safetensors").read_bytes() == finished.model_bytes
+    assert log_of(config.out) == log_of(finished.config.out)
 
 
 KILLER = """
