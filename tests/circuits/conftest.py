@@ -22,9 +22,15 @@ ModelMaker = Callable[..., GPT]
 
 @pytest.fixture(autouse=True)
 def plain_kernels() -> Iterator[None]:
-    """What is specified here must not depend on which kernel computes; the plain one needs no compiling."""
+    """What is specified here must not depend on which kernel computes; the plain one needs no compiling.
+
+    On one thread: models this small only wait for each other's threads on a busy machine.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with kernels.use("reference"):
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

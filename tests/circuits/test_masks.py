@@ -14,6 +14,7 @@ from sparse_circuits.config import LoopConfig, PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.loop import Loop
 from sparse_circuits.model import GPT
+from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Task, task_loss
 
 CONFIG = PruneConfig(
@@ -55,14 +56,14 @@ def test_its_gradient_is_the_slope_of_a_sigmoid(temperature: float) -> None:
 def test_the_gradient_is_the_straight_through_formula(random_model, quote_task: Task) -> None:
     """Finite differences of the loss in each mask, in float64, times the sigmoid's slope; plus the price of a node."""
     model = random_model(abs_topk=None)
-    learning = objective(model, quote_task)
+    learning = objective(model, quote_task, replace(CONFIG, batch_pairs=5))
     loss, figures = learning.loss(0)
     loss.backward()
     tau, temperature = learning.tau.detach().double(), CONFIG.temperature
     exact, space, held = copy.deepcopy(model).double(), learning.space, learning.held.double()
-    # The pairs of step 0 of seed 0.
-    examples = quote_task.examples(model.tokenizer, "prune", 3, seed=1, block_size=24)
-    rows = torch.arange(6)
+    # A batch of all five pairs there are, in whatever order.
+    examples = quote_task.examples(model.tokenizer, "prune", 5, block_size=24)
+    rows = torch.arange(10)
 
     def exact_loss(mask: torch.Tensor) -> float:
         def tap(site: str, x: torch.Tensor) -> torch.Tensor:
@@ -80,8 +81,8 @@ def test_the_gradient_is_the_straight_through_formula(random_model, quote_task: 
     assert 0.3 < mask.mean() < 0.7
     step = 1e-6
     assert learning.tau.grad is not None
-    steep = learning.tau.grad.abs().argsort(descending=True)[:12].tolist()
-    for node in [*steep, *range(0, space.total, 23)]:
+    steep = learning.tau.grad.abs().argsort(descending=True)[:6].tolist()
+    for node in [*steep, *range(0, space.total, 47)]:
         shift = step * torch.nn.functional.one_hot(torch.tensor(node), space.total)
         slope = (exact_loss(mask + shift) - exact_loss(mask - shift)) / (2 * step)
         sigmoid = 1 / (1 + math.exp(-float(tau[node]) / temperature))
@@ -89,22 +90,33 @@ def test_the_gradient_is_the_straight_through_formula(random_model, quote_task: 
         assert float(learning.tau.grad[node]) == pytest.approx(expected, rel=2e-3, abs=1e-6)
 
 
-def test_each_step_draws_its_own_pairs_of_the_prune_split(random_model, quote_task: Task, monkeypatch) -> None:
-    asked: list[tuple[str, int, int, int]] = []
-    original = Task.examples
+def test_each_step_has_its_own_pairs_of_the_prune_split(random_model, quote_task: Task) -> None:
+    model = random_model()
+    rows = quote_task.examples(model.tokenizer, "prune", 5, block_size=24).tokens.tolist()
+    end = model.tokenizer.end_of_text
+    whole = [[token for token in row if token != end] for row in rows]
 
-    def examples(self: Task, tokenizer, split="report", n=64, seed=0, block_size=256):
-        asked.append((split, n, seed, block_size))
-        return original(self, tokenizer, split, n, seed, block_size)
+    def batches(seed: int) -> list[list[int]]:
+        """For each step, which of the ten prompts were asked."""
+        learning = objective(model, quote_task, replace(CONFIG, loop=replace(CONFIG.loop, seed=seed)))
+        seen: list[torch.Tensor] = []
 
-    monkeypatch.setattr(Task, "examples", examples)
-    for seed in (0, 1):
-        config = replace(CONFIG, loop=replace(CONFIG.loop, seed=seed))
-        list(Loop(objective(random_model(), quote_task, config), config.loop))
-    assert {(split, n, block) for split, n, _, block in asked} == {("prune", 3, 24)}
-    seeds = [seed for _, _, seed, _ in asked]
-    assert len(set(seeds)) == 6
-    assert 0 not in seeds  # the fixed pairs that circuits are compared on
+        def spy(tokens: torch.Tensor, tap: Tap, at: torch.Tensor) -> torch.Tensor:
+            seen.append(tokens)
+            return model(tokens, tap=tap, at=at)
+
+        learning.model = spy  # type: ignore[assignment]
+        for step in (0, 1, 2, 3, 4, 5, 2):
+            learning.loss(step)
+        return [[whole.index([t for t in row if t != end]) for row in tokens.tolist()] for tokens in seen]
+
+    asked = batches(0)
+    for prompts in asked:
+        assert len(set(prompts)) == 6
+        assert [prompt + 5 for prompt in prompts[:3]] == prompts[3:]  # side B of the same pairs
+    assert {prompt for prompts in asked for prompt in prompts} == set(range(10))
+    assert asked[6] == asked[2] != asked[3]
+    assert batches(1) != asked
 
 
 def test_masks_start_as_configured_and_stay_within_bounds(random_model, quote_task: Task) -> None:
@@ -171,19 +183,18 @@ def test_the_seed_decides(random_model, quote_task: Task) -> None:
 
 def test_a_model_without_tokenizer_is_refused(random_model, quote_task: Task) -> None:
     model = random_model()
-    learning = objective(model, quote_task)
     model.tokenizer = None
     with pytest.raises(InputError, match=r"no tokenizer.*set model\.tokenizer"):
-        learning.loss(0)
+        objective(model, quote_task)
 
 
 def test_masked_nodes_become_what_they_are_held_at(random_model, quote_task: Task) -> None:
     """With every mask off, what the model adds to the residual stream is what its deltas are held at."""
     model = random_model()
-    config = replace(CONFIG, init_bias=-1.0, init_scale=0.0)
+    config = replace(CONFIG, init_bias=-1.0, init_scale=0.0, batch_pairs=5)
     learning = objective(model, quote_task, config)
-    examples = quote_task.examples(model.tokenizer, "prune", 3, seed=1, block_size=24)
-    last = examples.tokens[torch.arange(6), examples.last]
+    examples = quote_task.examples(model.tokenizer, "prune", 5, block_size=24)
+    last = examples.tokens[torch.arange(10), examples.last]
     deltas = [f"{layer}.{part}.resid_delta" for layer in (0, 1) for part in ("attn", "mlp")]
     residual = model.wte(last) + sum(learning.held[learning.space.slices[site]] for site in deltas)
     logits = model.lm_head(model.ln_f(residual)) + model.bigram_table[last]
