@@ -34,8 +34,12 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character gets its code
     try:
-        return _run(given)
+        status = _run(given)
+        sys.stdout.flush()  # while trouble with it can still be told
+        return status
     except InputError as error:
         return _fail(str(error), 2)
     except Diverged as error:
@@ -43,19 +47,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`); Python must not complain about it when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader of our output went away (`| head`)
         return 1
+    except OSError as error:
+        _drop_output()
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}; free space, or choose what can be read and written", 2)
+
+
+def _drop_output() -> None:
+    """Let what is left in the buffer of standard output vanish, so that Python does not fail on it at exit."""
+    with contextlib.suppress(OSError):  # not where the output is captured
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(given: list[str]) -> int:
-    if not given or given[0] in ("-h", "--help"):
+    if not given:
+        print(_overview(), file=sys.stderr)
+        return 2
+    if given[0] in ("-h", "--help"):
         print(_overview())
-        return 0 if given else 2
+        return 0
     if given[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"sparse-circuits {version('sparse-circuits')}")
+        print(f"sparse-circuits {_version()}")
         return 0
     verb, rest = given[0], given[1:]
     if verb not in VERBS:
@@ -66,10 +80,21 @@ def _run(given: list[str]) -> int:
     presets = getattr(module, "PRESETS", {})
     preset, rest = _take_preset(rest, presets)
     command = _parse(verb, module.Command, rest, presets[preset]() if preset else None, presets)
+    if command is None:
+        return 0
     with warnings.catch_warnings():
         warnings.showwarning = _one_line_warning
         module.run(command)
     return 0
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("sparse-circuits")
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def _overview() -> str:
@@ -91,6 +116,7 @@ def _take_preset(rest: list[str], presets: dict[str, Any]) -> tuple[str | None, 
 
 
 def _parse(verb: str, kind: type, rest: list[str], default: Any, presets: dict[str, Any]) -> Any:
+    """The command `rest` describes, or None where help was asked for and shown."""
     import tyro
 
     description = kind.__doc__ or ""
@@ -109,21 +135,21 @@ def _parse(verb: str, kind: type, rest: list[str], default: Any, presets: dict[s
             )
     except SystemExit as stop:
         if not stop.code:
-            raise
+            return None
         raise InputError(_one_line(captured.getvalue(), verb)) from None
 
 
 def _one_line(text: str, verb: str) -> str:
-    """The parser's boxed message as one line."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    lines = [re.sub(r"[│╰╯─]+", " ", line).strip() for line in plain.splitlines() if not line.startswith("╭")]
-    words = " ".join(line for line in lines if line)
-    words = re.sub(r"For full helptext, .*|Error parsing config(\.\w+)?: ", "", words)
-    return f"{' '.join(words.split())}; see `sparse-circuits {verb} --help`"
+    """The parser's boxed message, whose first line is a title, as one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
+    words = " ".join(re.sub(r"[│╰╯─]+|-{4,}", " ", line) for line in plain.splitlines()[1:])
+    words = re.sub(r"For full helptext, .*|Error parsing config(\.\w+)?: ", "", " ".join(words.split()))
+    words = words.replace(" Argument helptext:", "; expected").replace(" Perhaps you meant:", "; perhaps you meant")
+    return f"{words.strip()}; see `sparse-circuits {verb} --help`"
 
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _fail(message: str, status: int) -> int:

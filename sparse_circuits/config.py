@@ -42,6 +42,11 @@ def require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that random generators do not take."""
+    require(0 <= seed < 1 << 32, f"seed is {seed}; it must be from 0 to 2**32 - 1")
+
+
 def require_choices(config: Any) -> None:
     """Raise `InputError` where a field of the dataclass `config` is none of its annotated choices."""
     for name, hint in typing.get_type_hints(type(config)).items():
@@ -172,6 +177,7 @@ class LoopConfig:
     """Seeds initial weights and the order of the data."""
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         require_choices(self)
         require(self.steps >= 1, f"steps is {self.steps}; it must be at least 1")
         for name in ("learning_rate", "epsilon"):

@@ -12,6 +12,7 @@ from sparse_circuits import presets
 if TYPE_CHECKING:
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.model import GPT
+    from sparse_circuits.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Command:
     out: Path = Path("runs/demo")
     """Folder for corpus, model and circuit. A step whose result is there is skipped, an interrupted one continued."""
     task: str = "single_double_quote"
-    """Which behaviour to look for."""
+    """Which behaviour to look for: a task's name, or a .jsonl or .py file with one of your own."""
     json: bool = False
     """Print the circuit as JSON."""
 
@@ -29,12 +30,14 @@ class Command:
 def run(command: Command) -> None:
     """Do what is not done yet, and print the circuit."""
     from sparse_circuits.circuits.table import print_circuit
+    from sparse_circuits.tasks import get_task
 
     started = time.monotonic()
+    task = get_task(command.task)  # before minutes are spent on a model for a task that is not there
     _make_corpus(command.out / "corpus")
     model = _make_model(command.out / "corpus", command.out / "model")
-    folder = command.out / "model" / "circuits" / command.task
-    circuit = _make_circuit(model, command.task, folder)
+    folder = command.out / "model" / "circuits" / task.name
+    circuit = _make_circuit(model, task, folder)
     if command.json:
         print(json.dumps(circuit.description(), indent=2))
         return
@@ -66,13 +69,13 @@ def _make_model(corpus: Path, folder: Path) -> "GPT":
     return train(presets.demo_train(corpus, folder), resume=(folder / "train.json").exists())
 
 
-def _make_circuit(model: "GPT", task: str, folder: Path) -> "Circuit":
+def _make_circuit(model: "GPT", task: "Task", folder: Path) -> "Circuit":
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.circuits.prune import prune
 
     if (folder / "circuit.json").exists():
-        return Circuit.load(folder, model)
-    _say(f"3/3 pruning the circuit of {task}")
+        return Circuit.load(folder, model, task)
+    _say(f"3/3 pruning the circuit of {task.name}")
     circuit = prune(model, task, config=presets.demo_prune(), progress=True)
     circuit.save(folder)
     return circuit

@@ -5,6 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparse_circuits.errors import InputError
+
 
 @dataclass(frozen=True)
 class Command:
@@ -35,15 +37,16 @@ def run(command: Command) -> None:
     import torch
 
     from sparse_circuits import checkpoint
-    from sparse_circuits.config import require
+    from sparse_circuits.config import check_seed, require
 
     require(command.max_new_tokens >= 1, f"--max-new-tokens is {command.max_new_tokens}; it must be at least 1")
     require(command.samples >= 1, f"--samples is {command.samples}; it must be at least 1")
+    check_seed(command.seed)
     model = checkpoint.load(command.model)
     tokenizer = model.tokenizer
     require(tokenizer is not None, f"{command.model} has no tokenizer.json, so a prompt cannot be read")
     assert tokenizer is not None
-    prompt = sys.stdin.read() if command.prompt == "-" else command.prompt
+    prompt = _standard_input() if command.prompt == "-" else command.prompt
     ids = tokenizer.encode(prompt) or [tokenizer.end_of_text]
     tokens = model.generate(
         torch.tensor([ids] * command.samples),
@@ -58,6 +61,15 @@ def run(command: Command) -> None:
         print(json.dumps({"prompt": prompt, "continuations": continuations}, indent=2))
         return
     print("\n\n".join(prompt + text for text in continuations))
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"standard input is not {error.encoding.upper()} (byte {error.start}); save it in that encoding"
+        ) from error
 
 
 def _until_end(ids: list[int], end: int) -> list[int]:

@@ -1,9 +1,14 @@
 """`sparse-circuits tasks`: what there is to ask, and how a model answers."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparse_circuits.model import GPT
+    from sparse_circuits.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,7 @@ class Command:
     task: str | None = None
     """A task's name, or a .jsonl or .py file with one of your own."""
     model: Path | None = None
-    """Model folder: shows its loss on each split, and the tokens of the completions."""
+    """Model folder: shows its loss on each split, and completions as its tokenizer has them."""
     split: str = "report"
     """Which split's pairs to show."""
     n: int = 3
@@ -27,7 +32,13 @@ def run(command: Command) -> None:
     from sparse_circuits.tasks import TASKS, get_task
 
     names = [command.task] if command.task else list(TASKS)
-    rows = [_describe(get_task(name), command) for name in names]
+    tasks = [get_task(name) for name in names]
+    model = None
+    if command.model is not None:
+        from sparse_circuits import checkpoint
+
+        model = checkpoint.load(command.model)
+    rows = [_describe(task, command, model) for task in tasks]
     if command.json:
         print(json.dumps(rows, indent=2))
         return
@@ -43,21 +54,23 @@ def run(command: Command) -> None:
             print("  loss in nats (chance 0.693): " + ", ".join(f"{k} {v:.3f}" for k, v in row["losses"].items()))
 
 
-def _describe(task: Any, command: Command) -> dict[str, Any]:
-    import dataclasses
-
+def _describe(task: "Task", command: Command, model: "GPT | None") -> dict[str, Any]:
     row: dict[str, Any] = {"name": task.name, "description": task.description, "splits": list(task.splits)}
-    if command.model is not None:
-        from sparse_circuits import checkpoint
+    tokenizer = None
+    if model is not None:
         from sparse_circuits.circuits.circuit import fixed_examples, last_logits
         from sparse_circuits.config import PruneConfig
         from sparse_circuits.tasks import task_loss
 
-        model = checkpoint.load(command.model)
         row["losses"] = {}
         for split in task.splits:
             examples = fixed_examples(model, task, split, PruneConfig())
             row["losses"][split] = float(task_loss(last_logits(model, examples), examples))
+        tokenizer = model.tokenizer
     if command.task is not None:
-        row["pairs"] = [dataclasses.asdict(pair) for pair in task.draw(command.split, command.n)]
+        if tokenizer is None:
+            pairs = task.draw(command.split, command.n)
+        else:
+            pairs = task.pairs(tokenizer, command.split, command.n)
+        row["pairs"] = [dataclasses.asdict(pair) for pair in pairs]
     return row
