@@ -1,6 +1,7 @@
 """Sparse activations, sparse weights, and the two schedules of sparse training.
 
-Source: Gao et al., "Weight-sparse transformers have interpretable circuits" (arXiv 2511.13653), section 2.
+Source: Gao et al., "Weight-sparse transformers have interpretable circuits" (arXiv 2511.13653), its method and
+its released training code.
 
 1. `abs_topk`: of each row of activations only the k largest magnitudes stay.
 2. `project_topk_`: after every optimiser step only the k largest magnitudes of a weight matrix stay.

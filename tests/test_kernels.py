@@ -185,6 +185,9 @@ class TestChoice:
             assert kernels.choose(torch.zeros(1, dtype=dtype)).name == "cpu"
         assert kernels.choose(torch.zeros(1, dtype=torch.float64)).name == "reference"
         assert kernels.choose(torch.zeros(1, device="meta")).name == "reference"
+        negated = torch.zeros(1, dtype=torch.complex64).conj().imag
+        assert negated.is_neg()
+        assert kernels.choose(negated).name == "reference"
 
     def test_use_forces_and_restores(self) -> None:
         x = torch.zeros(1)

@@ -219,6 +219,12 @@ class TestProjection:
         assert weight.tolist() == [[0.0, 0.0, 0.0], [6.0, 5.0, 0.0]]
         assert project_topk(torch.zeros(0, 3), 1).shape == (0, 3)
 
+    def test_works_in_inference_mode(self) -> None:
+        with torch.inference_mode():
+            weight = torch.tensor([[1.0, -2.0], [3.0, 0.5]])
+            project_topk_(weight, 2)
+            assert weight.tolist() == [[0.0, -2.0], [3.0, 0.0]]
+
     def test_a_graph_that_still_needs_the_old_weight_notices(self) -> None:
         weight = torch.randn(4, 4, requires_grad=True)
         loss = weight.pow(2).sum()

@@ -12,7 +12,7 @@ index, the *cut*, keys stay from t on, after it from t + 1 on.
    and one pass that writes. What a row's or column's minimum keeps gets a key above NaN, and so comes first.
 
 fp32 has 32-bit keys, bf16 and fp16 have 16-bit keys: the type of a job's field `unit` is the type of its keys.
-Source: section 3 of the paper, where a binary search for the threshold also beats the radix sort.
+The paper's authors, too, found that a search for a threshold beats a sort.
 """
 
 import ctypes
@@ -49,7 +49,7 @@ class Format(NamedTuple):
 
 
 def job_type(unit: Any) -> type[ctypes.Structure]:
-    """What a kernel is told: its own address, three counters, where things are, and what its docstring says."""
+    """What a kernel is told: two counters, its own address, who works on what, and what its docstring says."""
     fields = (
         "above found address segments shared number x y mask total claim n k threshold step magnitude ceiling stride"
     )
@@ -80,6 +80,8 @@ def refuses(tensor: Tensor) -> str | None:
         return f"they know fp32, bf16 and fp16 and the tensor is {tensor.dtype}"
     if type(tensor) not in (Tensor, torch.nn.Parameter):
         return f"they read plain memory and the tensor is a {type(tensor).__name__}"
+    if tensor.is_neg():
+        return "they read plain memory and the tensor is a view that negates it"
     if getattr(config, "DISABLE_JIT", False):
         return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)"
     return None
@@ -124,10 +126,10 @@ def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: in
             bits.cut, matrix, total=size, claim=size, k=needed, threshold=threshold, mask=_at(forced), y=cut.ctypes.data
         )
     _start(bits.zero, matrix, total=size, claim=CLAIM, k=int(cut[0]), threshold=threshold, mask=_at(forced))
-    if matrix is weight:
-        torch.autograd.graph.increment_version(weight)
-    else:
+    if matrix is not weight:
         weight.copy_(matrix)
+    elif not weight.is_inference():
+        torch.autograd.graph.increment_version(weight)
 
 
 def _near_sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> tuple[int, int, int] | None:

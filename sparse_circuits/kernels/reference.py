@@ -4,10 +4,9 @@ Every faster kernel must give exactly these results. The order of entries is the
 magnitude first; NaN above infinity, all NaN equal; -0.0 equal to 0.0; among equals the lower index first.
 
 1. `keep_mask`: which k entries of each row come first in that order.
-2. `abs_topk`: those entries as they are, +0.0 elsewhere (section 2 of the paper, AbsTopK).
+2. `abs_topk`: those entries as they are, +0.0 elsewhere.
 3. `masked`: the gradient of that.
-4. `project_topk_`: the same over a whole matrix, after the best of each row and column have their place
-   (section 2, the weight projection and its minimum of nonzeros per neuron).
+4. `project_topk_`: the same over a whole matrix, after the best of each row and column have their place.
 """
 
 import torch
