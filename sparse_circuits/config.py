@@ -268,7 +268,7 @@ class TrainConfig:
 def mask_loop() -> LoopConfig:
     """The loop's settings for learning masks: the search centres of the paper's appendix, tuned for small models."""
     return LoopConfig(
-        steps=400,
+        steps=200,
         learning_rate=1e-2,
         warmup=0.05,
         beta1=0.9,
@@ -286,7 +286,7 @@ class PruneConfig:
 
     target_loss: float = 0.15
     """The circuit is the smallest found whose task loss (nats) on the calibration split is at most this."""
-    k_coef: float = 3e-3
+    k_coef: float = 1e-3
     """Price of keeping one node, in nats of task loss."""
     temperature: float = 0.3
     """Width of the sigmoid whose derivative stands in for the step function's."""
