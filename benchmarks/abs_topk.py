@@ -6,6 +6,7 @@
    quicker `sorted=False`; alone, with its gradient, and between two linear layers.
 2. `project_topk_` against the same over a whole matrix, also with a minimum of four a row.
 3. All sides take turns within each repetition; medians are compared, and the results are checked to be equal.
+4. The process is set up for all sides as the command line sets it up (`sparse_circuits.process`).
 """
 
 import json
@@ -19,10 +20,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numba
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
+
+from sparse_circuits.process import tune
+
+tune()
+
+import torch
 from torch import Tensor
 
 from sparse_circuits.sparsity import abs_topk, nonzero_count, project_topk_

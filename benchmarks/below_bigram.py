@@ -17,8 +17,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import tyro
+
+from sparse_circuits.process import tune
+
+tune()
+
+import torch
 
 from sparse_circuits import presets
 from sparse_circuits.config import TrainConfig
@@ -61,7 +66,9 @@ def main() -> None:
         config = with_steps(config, max(20, int(settings.minutes * 60 / step_seconds(config))))
         train(config)
         result = read_json(out / "train.json")
-        rows.append({"model": name, **{key: result[key] for key in ("validation_loss", "bigram_loss", "seconds", "tokens")}})
+        rows.append(
+            {"model": name, **{key: result[key] for key in ("validation_loss", "bigram_loss", "seconds", "tokens")}}
+        )
     if settings.json:
         json.dump(rows, sys.stdout, indent=2)
         print()

@@ -16,10 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparse_circuits.errors import Diverged, InputError
-
-# OpenMP threads that spin while they wait take the cores from the next kernel, and from everybody else: on a shared or
-# small machine training is several times slower. Must be set before PyTorch loads its OpenMP.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from sparse_circuits.process import tune
 
 VERBS = {
     "demo": "train a small sparse model on Python code and prune the circuit of one task",
@@ -34,6 +31,7 @@ VERBS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    tune()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character gets its code
     try:
