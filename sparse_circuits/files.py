@@ -5,10 +5,10 @@ crash or a full disk leaves the old file (or none) and never a truncated one.
 """
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,13 +88,34 @@ def locked(folder: Path) -> Iterator[None]:
         raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_handle(handle.fileno())
         except BlockingIOError:
             raise InputError(f"another process is writing to {folder}; wait for it or choose another folder") from None
+        yield
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def lock_handle(handle: int) -> None:
+        """Take an exclusive lock on an open file that ends with the process, or raise BlockingIOError."""
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except PermissionError as error:
+            raise BlockingIOError from error
+
+else:
+    import fcntl
+
+    def lock_handle(handle: int) -> None:
+        """Take an exclusive lock on an open file that ends with the process, or raise BlockingIOError."""
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
         except OSError:
             # Some cluster file systems have no locks; writing without one beats not writing.
             pass
-        yield
 
 
 def sweep(path: Path) -> None:

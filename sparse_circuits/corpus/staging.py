@@ -9,11 +9,11 @@
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from sparse_circuits.errors import InputError
+from sparse_circuits.files import lock_handle
 
 
 @contextlib.contextmanager
@@ -74,8 +74,8 @@ def _locked(out: Path) -> Iterator[None]:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _lock(handle)
-        except (BlockingIOError, PermissionError) as error:
+            lock_handle(handle)
+        except BlockingIOError as error:
             os.close(handle)
             raise InputError(
                 f"{out} is being built by another process; wait for it, or choose another folder"
@@ -91,24 +91,3 @@ def _locked(out: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # Windows does not remove a file that is open
             path.unlink()
         os.close(handle)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(handle: int) -> None:
-        """Take an exclusive lock that ends with the process, or raise PermissionError."""
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(handle: int) -> None:
-        """Take an exclusive lock that ends with the process, or raise BlockingIOError."""
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError:
-            # Some cluster file systems have no locks; building without one beats not building.
-            pass
