@@ -306,7 +306,7 @@ def _admitted(config: TrainConfig, resume: bool) -> TrainConfig:
     """The config to train with: the stored one when resuming. InputError where the folder does not allow it."""
     out = Path(config.out)
     if resume:
-        return _stored_config(out)
+        return stored_config(out)
     if (out / "train.json").exists():
         raise InputError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
     if (out / "config.json").exists():
@@ -319,7 +319,8 @@ def _identity(corpus: PackedCorpus) -> dict[str, str]:
     return {"tokenizer": corpus.tokenizer.hash} | {name: corpus.manifest["splits"][name]["sha256"] for name in SPLITS}
 
 
-def _stored_config(out: Path) -> TrainConfig:
+def stored_config(out: Path) -> TrainConfig:
+    """The config of the unfinished run in `out`; InputError where there is none, or its description is damaged."""
     if not (out / "train.json").exists():
         raise InputError(f"{out} holds no run to resume: expected train.json, as `train` writes it")
     described = read_json(out / "train.json")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_circuits import presets
-from sparse_circuits.config import TrainConfig, from_json, to_json
+from sparse_circuits.config import TrainConfig, to_json
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json
 
@@ -46,10 +46,9 @@ def run(command: Command) -> None:
 
 def _refuse_other_settings(config: TrainConfig) -> None:
     """A flag given beside --resume must agree with the run; one left at its default is not a wish."""
-    path = Path(config.out) / "train.json"
-    if not path.exists():
-        return  # `train` says so
-    stored = to_json(from_json(TrainConfig, read_json(path).get("config"), str(path)))
+    from sparse_circuits.train import stored_config
+
+    stored = to_json(stored_config(Path(config.out)))
     for key, given, default in _leaves(to_json(config), to_json(TrainConfig())):
         known: Any = stored
         for part in key.split("."):
