@@ -55,7 +55,7 @@ def _make_corpus(folder: Path) -> None:
 
     if (folder / "manifest.json").exists():
         return
-    _say("1/3 corpus: generated programs and some of this installation's Python source")
+    _say("1/3 corpus: generating simple Python programs")
     build_corpus(presets.demo_corpus(folder), progress=True)
 
 
