@@ -174,12 +174,15 @@ class Loop:
             verb = "has no" if odd[0] in expected else "has an unknown"
             raise InputError(f"the training state {verb} {odd[0]!r}: it is another model's")
         for name, parameter in self._parameters.items():
-            shape = state[f"parameter.{name}"].shape
-            if shape != parameter.shape:
-                raise InputError(
-                    f"the training state's {name} has shape {tuple(shape)}, the model's {tuple(parameter.shape)}: "
-                    "it is another model's"
-                )
+            for part in parts:
+                shape = state[f"{part}.{name}"].shape
+                if shape != parameter.shape:
+                    raise InputError(
+                        f"the training state's {name} has shape {tuple(shape)}, the model's {tuple(parameter.shape)}: "
+                        "it is another model's"
+                    )
+        if state["step"].numel() != 1 or not 0 <= int(state["step"]) <= self.config.steps:
+            raise InputError(f"the training state's step is none of 0..{self.config.steps}: it is damaged")
         self.step = int(state["step"])
         with torch.no_grad():
             for name, parameter in self._parameters.items():

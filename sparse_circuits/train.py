@@ -189,7 +189,9 @@ class _Run:
             bar.say(self._opening())
             for step in self._steps():
                 self._report(step, bar, time.monotonic() - started)
-                if stop.is_set() or time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
+                # After the last step too: the closing measurement takes a while, and it may be interrupted.
+                due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
+                if due or stop.is_set() or step.step == self.config.loop.steps:
                     self._save_checkpoint(time.monotonic() - started)
                 if stop.is_set():
                     bar.say(f"stopped after step {self.loop.step}; continue with --resume --out {self.out}")
@@ -272,7 +274,10 @@ class _Run:
         if path.exists():
             state, metadata = checkpoint.read_tensors(path)
             self.loop.load_state(state)
-            self.seconds_before = float(metadata.get("seconds", 0))
+            try:
+                self.seconds_before = float(metadata.get("seconds", 0))
+            except ValueError:
+                raise InputError(f"{path}: its seconds are no number; the file is damaged") from None
             self.saved_step = self.loop.step
         _cut_log(self.out / "progress.jsonl", self.loop.step)
 
@@ -337,11 +342,11 @@ def stored_config(out: Path) -> TrainConfig:
 def _cut_log(path: Path, step: int) -> None:
     """Drop the lines after `step` (they will be made again) and a last line cut short by a kill."""
     kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             break
     atomic_write(path, "".join(kept))
 

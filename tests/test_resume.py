@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from small_runs import STEPS, Finished, ctrl_c, interrupt_after, log_of, settings
 
 from sparse_circuits.__main__ import main
-from sparse_circuits.checkpoint import read_tensors
+from sparse_circuits.checkpoint import read_tensors, write_tensors
 from sparse_circuits.config import TrainConfig, to_json
 from sparse_circuits.corpus.build import build_corpus
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
-from sparse_circuits.train import train
+from sparse_circuits.train import Pretraining, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -295,3 +296,61 @@ def test_a_damaged_checkpoint_is_refused_by_name(
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"cannot read .*checkpoint\.safetensors"):
         train(config, resume=True, progress=False)
+
+
+def test_ctrl_c_in_the_closing_measurement_loses_no_step(
+    packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = (settings(packed_corpus, tmp_path / name, 3, eval_tokens=64) for name in ("whole", "parts"))
+    train(whole, progress=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(Pretraining, "validation_loss", lambda *_: ctrl_c())
+        with pytest.raises(KeyboardInterrupt):
+            train(parts, progress=False)
+    assert int(read_tensors(parts.out / "checkpoint.safetensors")[0]["step"]) == 3
+    train(parts, resume=True, progress=False)
+    assert (parts.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()
+    assert log_of(parts.out) == log_of(whole.out)
+
+
+DAMAGED_STATES: list[tuple[dict[str, torch.Tensor], dict[str, str], str]] = [
+    ({"exp_avg.ln_f.weight": torch.zeros(2)}, {}, r"ln_f.weight has shape \(2,\), the model's \(16,\)"),
+    ({"step": torch.tensor([1, 2])}, {}, r"step is none of 0\.\.4"),
+    ({"step": torch.tensor(-1)}, {}, r"step is none of 0\.\.4"),
+    ({"step": torch.tensor(5)}, {}, r"step is none of 0\.\.4"),
+    ({}, {"seconds": "soon"}, "its seconds are no number"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "metadata", "message"), DAMAGED_STATES)
+def test_a_damaged_checkpoint_is_told_in_one_line(
+    tensors: dict[str, torch.Tensor],
+    metadata: dict[str, str],
+    message: str,
+    packed_corpus: PackedCorpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = settings(packed_corpus, tmp_path / "run", 4)
+    interrupt_after(2, monkeypatch, ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, progress=False)
+    state, described = read_tensors(run.out / "checkpoint.safetensors")
+    write_tensors(run.out / "checkpoint.safetensors", state | tensors, described | metadata)
+    with pytest.raises(InputError, match=message):
+        train(run, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("line", [b"[1, 2]\n", b"5\n", b"\xff\xfe\x00"])
+def test_an_odd_line_ends_the_log_that_is_kept(
+    line: bytes, packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = settings(packed_corpus, tmp_path / "run", 4)
+    with monkeypatch.context() as patched:
+        interrupt_after(2, patched, ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, progress=False)
+    with open(run.out / "progress.jsonl", "ab") as log:
+        log.write(line)
+    train(run, resume=True, progress=False)
+    assert [entry["step"] for entry in log_of(run.out)] == [1, 4]
