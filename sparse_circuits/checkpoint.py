@@ -144,7 +144,7 @@ def _unpacked(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
             flat = torch.zeros(int(torch.tensor(shape).prod()), dtype=values.dtype)
             flat[positions.long()] = values
             state[name] = flat.view(shape)
-        except (KeyError, IndexError, RuntimeError) as error:
+        except (KeyError, IndexError, TypeError, RuntimeError) as error:
             raise InputError(f"{path}: the sparse tensor {name!r} is damaged ({error})") from error
     return state
 

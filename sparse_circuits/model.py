@@ -149,7 +149,7 @@ class GPT(nn.Module):
             top_p: sample among the likeliest tokens that together hold this probability only.
 
         Raises:
-            InputError: tokens as `forward` refuses them, or a setting out of its range.
+            InputError: tokens as `forward` refuses them, a setting out of its range, or logits of NaN or infinity.
         """
         self._check(tokens[..., -self.config.block_size :])
         _check_sampling(max_new_tokens, temperature, top_k, top_p)
@@ -331,6 +331,8 @@ def _sample(
     top_p: float | None,
     generator: torch.Generator,
 ) -> Int64[Tensor, "B 1"]:
+    if not logits.amax(-1).isfinite().all():
+        raise InputError("the model's logits are NaN or infinite, so no token can be chosen; its weights are damaged")
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
     logits, order = logits.double().sort(stable=True, dim=-1, descending=True)

@@ -207,13 +207,15 @@ class Tokenizer:
 
 
 def check_vocab_size(vocab_size: int) -> None:
-    """Refuse a vocabulary too small to spell every text.
+    """Refuse a vocabulary too small to spell every text, or absurdly large.
 
     Raises:
-        InputError: `vocab_size` is below 257.
+        InputError: `vocab_size` is below 257, or beyond what a tokenizer file may name.
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise InputError(f"vocab_size is {vocab_size}; expected {SMALLEST_VOCABULARY} or more: 256 bytes, end of text")
+    if vocab_size > LARGEST_VOCABULARY:
+        raise InputError(f"vocab_size is {vocab_size}; expected {LARGEST_VOCABULARY} or less")
 
 
 class _FormError(ValueError):
@@ -277,11 +279,11 @@ def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
         model = content["model"]
         steps = content["pre_tokenizer"]
         steps = steps["pretokenizers"] if steps["type"] == "Sequence" else [steps]
-        patterns = [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"]
+        patterns = [str(step["pattern"]["Regex"]) for step in steps if step["type"] == "Split"]
         vocabulary = dict(model["vocab"])
         spelled = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
         merges = [(str(left), str(right)) for left, right in spelled]
-        vocabulary |= {added["content"]: added["id"] for added in content["added_tokens"]}
+        vocabulary |= {str(added["content"]): added["id"] for added in content["added_tokens"]}
         kind = model.get("type", "BPE")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _FormError("its parts are not those of a byte-level BPE") from error

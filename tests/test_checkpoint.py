@@ -200,6 +200,10 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
         edit(lambda tensors: tensors.update({"wte.weight:shape": torch.tensor([12, 11])})),
         r"wte.weight has shape \(12, 11\), config.json says \(11, 12\)",
     ),
+    (
+        edit(lambda tensors: tensors.update({"wte.weight:positions": torch.tensor(5)})),
+        "the sparse tensor 'wte.weight' is damaged",
+    ),
 ]
 
 

@@ -104,3 +104,12 @@ def test_generation_keeps_no_gradient() -> None:
     model = GPT(small())
     model.generate(some_tokens(small()), 2)
     assert model(some_tokens(small())).requires_grad
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_damaged_weights_are_told_where_a_token_is_chosen(value: float, temperature: float) -> None:
+    model = randomised(small())
+    model.ln_f.weight.data.fill_(value)
+    with pytest.raises(InputError, match="logits are NaN or infinite"):
+        model.generate(some_tokens(small(), length=3), 2, temperature=temperature)

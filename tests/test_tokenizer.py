@@ -229,6 +229,12 @@ def test_a_vocabulary_without_room_for_all_bytes_is_refused(size: int) -> None:
         Tokenizer.train(TEXTS, vocab_size=size)
 
 
+@pytest.mark.parametrize("size", [1 << 25, 10**12, 10**30])
+def test_an_absurd_vocabulary_is_refused_before_the_library_aborts(size: int) -> None:
+    with pytest.raises(InputError, match=f"vocab_size is {size}; expected 16777216 or less"):
+        Tokenizer.train(TEXTS, vocab_size=size)
+
+
 @settings(deadline=None, max_examples=40)
 @given(cut=st.floats(0, 0.99))
 def test_a_file_cut_short_is_refused(
@@ -254,6 +260,8 @@ def test_a_file_cut_short_is_refused(
         (("added_tokens",), [], "last id, 348, must be <|endoftext|>"),
         (("normalizer",), {"type": "NFC"}, "changes the text before encoding"),
         (("pre_tokenizer",), {"type": "ByteLevel"}, "cuts text by another pattern"),
+        (("pre_tokenizer", "pretokenizers", 0, "pattern", "Regex"), 5, "cuts text by another pattern"),
+        (("added_tokens", 0, "content"), 5, "not 0 to 348, each once"),
         (("pre_tokenizer",), None, "its parts are not those of a byte-level BPE"),
         (("model",), None, "its parts are not those of a byte-level BPE"),
     ],

@@ -107,7 +107,7 @@ def _cached(cache: Path | None, key: str) -> Means | None:
     """The means in the file `cache`, if they answer the question `key`; a damaged file answers none."""
     if cache is None or not cache.exists():
         return None
-    with contextlib.suppress(InputError):
+    with contextlib.suppress(InputError, KeyError, ValueError):
         tensors, metadata = checkpoint.read_tensors(cache)
         if metadata.get("key") == key:
             return Means(tensors["values"], tensors["standard_error"], int(metadata["tokens"]))

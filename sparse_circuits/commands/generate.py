@@ -64,6 +64,8 @@ def run(command: Command) -> None:
 
 
 def _standard_input() -> str:
+    if sys.stdin is None:
+        raise InputError("--prompt - reads standard input, which is closed; pipe the prompt in")
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:

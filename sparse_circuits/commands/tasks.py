@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,13 +60,17 @@ def _describe(task: "Task", command: Command, model: "GPT | None") -> dict[str, 
     tokenizer = None
     if model is not None:
         from sparse_circuits.circuits.circuit import fixed_examples, last_logits
-        from sparse_circuits.config import PruneConfig
+        from sparse_circuits.config import PruneConfig, require
         from sparse_circuits.tasks import task_loss
 
         row["losses"] = {}
         for split in task.splits:
             examples = fixed_examples(model, task, split, PruneConfig())
-            row["losses"][split] = float(task_loss(last_logits(model, examples), examples))
+            loss = float(task_loss(last_logits(model, examples), examples))
+            require(
+                math.isfinite(loss), f"the loss of {command.model} on {task.name} is {loss}; its weights are damaged"
+            )
+            row["losses"][split] = loss
         tokenizer = model.tokenizer
     if command.task is not None:
         if tokenizer is None:

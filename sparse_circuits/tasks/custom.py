@@ -70,7 +70,7 @@ def task_from_python(path: str | Path) -> Task:
         raise InputError(f"{path}: {error}") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{path} raises {type(error).__name__}: {error}; run it by itself to see where") from error
     if not isinstance(found, Task):
         what = "no TASK" if found is None else f"a TASK that is a {type(found).__name__}"
@@ -97,7 +97,7 @@ def _parse(where: str, text: str) -> _Line:
     """Step 1 and 2 of this module."""
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); write one object a line") from error
     if not isinstance(content, dict):
         raise InputError(f"{where}: expected an object with the keys {', '.join(_KEYS)}, found {text.strip()[:40]}")

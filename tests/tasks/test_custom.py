@@ -145,3 +145,16 @@ def test_bad_python_files_are_refused(tmp_path: Path, code: str, message: str) -
     with pytest.raises(InputError, match=re.escape(message)) as refusal:
         get_task(path)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_line_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"mine\.jsonl:1: not JSON"):
+        get_task(write(tmp_path / "mine.jsonl", "[" * 100_000))
+
+
+@pytest.mark.parametrize("code", ["import sys\nsys.exit(3)", "raise SystemExit"])
+def test_a_python_file_that_exits_is_refused(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(code)
+    with pytest.raises(InputError, match=r"mine\.py raises SystemExit"):
+        get_task(path)
