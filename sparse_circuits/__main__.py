@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character gets its code
     try:
         status = _run(given)
-        sys.stdout.flush()  # while trouble with it can still be told
+        if sys.stdout is not None:  # it is None where the caller closed it
+            sys.stdout.flush()  # while trouble with it can still be told
         return status
     except InputError as error:
         return _fail(str(error), 2)
@@ -51,6 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}; free space, or choose what can be read and written", 2)
+    except (MemoryError, OverflowError, RuntimeError) as error:
+        if not _is_too_large(error):
+            raise
+        return _fail(f"more than this machine's memory holds ({str(error)[:200]}); choose smaller sizes", 2)
+
+
+def _is_too_large(error: Exception) -> bool:
+    """Whether a size was too large for memory, in the words of Python, NumPy or PyTorch."""
+    return not isinstance(error, RuntimeError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _drop_output() -> None:

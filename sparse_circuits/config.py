@@ -32,6 +32,9 @@ ABS_TOPK_SITES = (
 
 DEFAULT_ABS_TOPK_SITES = ABS_TOPK_SITES[:8]
 
+LARGEST_SIZE = 1 << 24
+"""A bound on every width and count of a model; beyond it PyTorch fails in its own words."""
+
 Positions = Literal["none", "learned", "learned_concat", "sinusoidal_concat"]
 T = TypeVar("T")
 
@@ -102,6 +105,7 @@ class GPTConfig:
         for name in ("vocab_size", "block_size", "n_layer", "d_model", "n_head", "d_head", "d_mlp"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} is {value}; it must be at least 1")
+            require(value is None or value <= LARGEST_SIZE, f"{name} is {value}; it must be at most {LARGEST_SIZE}")
         require(
             self.d_head is not None or self.d_model % self.n_head == 0,
             f"d_model {self.d_model} is not divisible by n_head {self.n_head}; change one, or give d_head",
@@ -116,6 +120,7 @@ class GPTConfig:
             f"d_position is {self.d_position} with positions={self.positions}; "
             "the concat schemes need at least 1 channel, the others 0",
         )
+        require(self.d_position <= LARGEST_SIZE, f"d_position is {self.d_position}; it must be at most {LARGEST_SIZE}")
         if self.abs_topk is not None:
             require(
                 0 < self.abs_topk <= 1,
@@ -309,9 +314,11 @@ class PruneConfig:
     def __post_init__(self) -> None:
         require_choices(self)
         require(self.target_loss > 0, f"target_loss is {self.target_loss}; it must be above 0")
-        require(self.k_coef >= 0, f"k_coef is {self.k_coef}; it must not be negative")
-        require(self.temperature > 0, f"temperature is {self.temperature}; it must be above 0")
-        require(self.init_scale >= 0, f"init_scale is {self.init_scale}; it must not be negative")
+        require(0 < self.temperature < math.inf, f"temperature is {self.temperature}; it must be above 0 and finite")
+        for name in ("k_coef", "init_scale"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")
+        require(math.isfinite(self.init_bias), f"init_bias is {self.init_bias}; it must be finite")
         for name in ("batch_pairs", "eval_pairs", "mean_tokens"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
 
