@@ -23,6 +23,7 @@ from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task
+from sparse_circuits.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
 NODES = {"0.attn.act_in": (0, 1), "0.attn.k": (0,), "0.attn.v": (0,), "0.attn.resid_delta": (3,)}
@@ -175,6 +176,17 @@ def test_saved_and_loaded_it_is_the_same(saved: Circuit, tmp_path: Path) -> None
         assert torch.equal(ours, theirs)
 
 
+def test_a_kill_between_its_files_leaves_no_mixture(saved: Circuit, tmp_path: Path, monkeypatch) -> None:
+    def kill(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparse_circuits.circuits.circuit.write_json", kill)
+    with pytest.raises(KeyboardInterrupt):
+        replace(saved, nodes={}).save(tmp_path / "circuit")
+    with pytest.raises(InputError, match="no circuit at"):
+        Circuit.load(tmp_path / "circuit", saved.model, saved.task)
+
+
 def test_circuit_json_says_what_a_reader_wants_to_know(saved: Circuit, tmp_path: Path) -> None:
     described = json.loads((tmp_path / "circuit" / "circuit.json").read_text())
     assert described["format"] == 1
@@ -312,18 +324,19 @@ def test_a_hand_made_circuit_prints_what_is_known(circuit: Circuit) -> None:
 
 
 def test_tokens_that_look_like_markup_are_printed_as_they_are(empty_model, quote_task: Task) -> None:
-    """`[b` and `[/` mean something to the library that draws the tables."""
-    from sparse_circuits.tokenizer import Tokenizer
-
+    """`[b ... ]` and `[/ ... ]` mean something to the library that draws the tables."""
     tokenizer = Tokenizer.train(["x[b] y[/1 " * 9], 262)
     model = empty_model(vocab_size=tokenizer.vocab_size)
     model.tokenizer = tokenizer
-    odd = [tokenizer.single_token(text) for text in ("[b", "[/")]
-    assert None not in odd
+    opening, closing, bracket = (tokenizer.single_token(text) for text in ("[b", "[/", "]"))
+    assert opening is not None
+    assert closing is not None
     with torch.no_grad():
-        model.wte.weight[odd, 0] = model.lm_head.weight[odd, 1] = torch.tensor([2.0, 1.0])
+        model.wte.weight[[opening, bracket], 0] = torch.tensor([2.0, 1.0])
+        model.lm_head.weight[[closing, bracket], 1] = torch.tensor([2.0, 1.0])
     means = Means(torch.zeros(48), torch.zeros(48), 1)
     circuit = Circuit(model, quote_task, {"0.attn.act_in": (0,), "0.mlp.resid_delta": (1,)}, means)
     out = StringIO()
     print_circuit(circuit, Console(file=out, width=200))
-    assert out.getvalue().count("'[b' (+2.00), '[/' (+1.00)") == 2
+    assert "'[b' (+2.00), ']' (+1.00)" in out.getvalue()
+    assert "'[/' (+2.00), ']' (+1.00)" in out.getvalue()

@@ -70,6 +70,15 @@ def test_a_looser_target_needs_no_attention(quote_model, quote_task, quote_means
     assert circuit.config.target_loss == 0.5
 
 
+def test_the_target_is_met_on_the_calibrate_split(quote_model, quote_task, quote_means) -> None:
+    """Averaged over four tokens the quote shows well enough, over six to nine it does not; the search sees the four."""
+    task = replace(quote_task, words={**quote_task.words, "calibrate": {"word": tuple("bcde")}})
+    circuit = prune(quote_model, task, 0.15, config=CONFIG, means=quote_means)
+    assert circuit.nodes == {"0.attn.act_in": (0,), "0.attn.v": (0,), "0.attn.resid_delta": (3,)}
+    assert circuit.loss("calibrate") <= 0.15 < circuit.loss("report")
+    assert circuit.loss("calibrate", calibrated=True) < circuit.loss("calibrate")
+
+
 def test_without_cleaning_only_the_target_is_met(quote_model, quote_task, quote_means) -> None:
     config = replace(CONFIG, clean=False, loop=replace(CONFIG.loop, steps=1))
     circuit = prune(quote_model, quote_task, config=config, means=quote_means)
