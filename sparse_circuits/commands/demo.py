@@ -70,12 +70,16 @@ def _make_model(corpus: Path, folder: Path) -> "GPT":
 
 
 def _make_circuit(model: "GPT", task: "Task", folder: Path) -> "Circuit":
+    from sparse_circuits import checkpoint
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.circuits.prune import prune
+    from sparse_circuits.files import locked
 
     if (folder / "circuit.json").exists():
         return Circuit.load(folder, model, task)
     _say(f"3/3 pruning the circuit of {task.name}")
-    circuit = prune(model, task, config=presets.demo_prune(), progress=True)
-    circuit.save(folder)
+    checkpoint.make_folder(folder)
+    with locked(folder):
+        circuit = prune(model, task, config=presets.demo_prune(), progress=True)
+        circuit.save(folder)
     return circuit

@@ -30,13 +30,16 @@ def run(command: Command) -> None:
     from sparse_circuits import checkpoint
     from sparse_circuits.circuits.prune import prune
     from sparse_circuits.circuits.table import print_circuit
+    from sparse_circuits.files import locked
     from sparse_circuits.tasks import get_task
 
     model = checkpoint.load(command.model)
     task = get_task(command.task)
     out = command.out or Path(command.model) / "circuits" / task.name
-    circuit = prune(model, task, config=command.config, text=command.corpus, progress=True)
-    circuit.save(out)
+    checkpoint.make_folder(out)
+    with locked(out):  # a folder that cannot be written to is told now, not after minutes of pruning
+        circuit = prune(model, task, config=command.config, text=command.corpus, progress=True)
+        circuit.save(out)
     if command.json:
         print(json.dumps(circuit.description(), indent=2))
         return
