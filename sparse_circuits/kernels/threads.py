@@ -12,10 +12,13 @@ is done helps with the others, so a thread that comes late costs nothing.
 4. `pointer`, `narrow`, `fetch_add`, `call`: what Numba lacks for it.
 """
 
+import contextlib
 import ctypes
 import functools
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, no_type_check
@@ -38,14 +41,32 @@ class Work(NamedTuple):
 def compiled(function: Callable[[Any], None], job: Any) -> Work:
     """`function` as a C function whose one argument is the address of a record of the NumPy dtype `job`."""
     signature = types.void(types.CPointer(numba.from_dtype(job)))
-    try:
-        kernel = numba.cfunc(signature, cache=True)(function)
-    except Exception:
-        # No folder for the cache, a full disk, a damaged cache: all mend themselves by not using it, and a fault of
-        # the function itself is raised again here.
-        kernel = numba.cfunc(signature)(function)
-    assert kernel.address is not None
+    with _interrupted_later():
+        try:
+            kernel = numba.cfunc(signature, cache=True)(function)
+        except Exception:
+            # No folder for the cache, a full disk, a damaged cache: all mend themselves by not using it, and a fault
+            # of the function itself is raised again here.
+            kernel = numba.cfunc(signature)(function)
+        assert kernel.address is not None
     return Work(kernel.address, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.address), kernel)
+
+
+@contextlib.contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Put off Ctrl-C until the block ends: inside the compiler's callbacks Python prints and then forgets it."""
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    pressed = threading.Event()
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if pressed.is_set():
+            signal.raise_signal(signal.SIGINT)
 
 
 def run(work: Work, job: Any) -> None:
