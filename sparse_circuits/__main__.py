@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, OverflowError, RuntimeError) as error:
         if not _is_too_large(error):
             raise
-        return _fail(f"more than this machine's memory holds ({str(error)[:200]}); choose smaller sizes", 2)
+        detail = str(error)[:200] or type(error).__name__
+        return _fail(f"more than this machine's memory holds ({detail}); choose smaller sizes", 2)
 
 
 def _is_too_large(error: Exception) -> bool:
