@@ -204,7 +204,8 @@ class SparsityConfig:
     density: float = 1 / 16
     """Final fraction of nonzero entries of every weight matrix; 1 trains a dense model."""
     embedding_density: float | None = None
-    """The same for embedding and unembedding; density * d_model / 256 (at most 1) if not given."""
+    """The same for embedding and unembedding; density * d_model / 256 (at most 1) if not given; 1 in
+    a dense model."""
     min_nonzeros: int = 4
     """Least nonzeros per MLP neuron, attention channel and head channel; lowered where it does not fit."""
     sparse_biases: bool = False

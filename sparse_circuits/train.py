@@ -108,7 +108,8 @@ def project(model: GPT, sparsity: SparsityConfig, progress: float = 1.0) -> None
     """
     embedding_target = sparsity.embedding_density
     if embedding_target is None:
-        embedding_target = min(1.0, sparsity.density * model.config.d_model / 256)
+        dense = sparsity.density == 1
+        embedding_target = 1.0 if dense else min(1.0, sparsity.density * model.config.d_model / 256)
     density = annealed(sparsity, sparsity.density, progress)
     embedding = annealed(sparsity, embedding_target, progress)
     for name, parameter in model.named_parameters():
@@ -312,7 +313,9 @@ def _admitted(config: TrainConfig, resume: bool) -> TrainConfig:
     out = Path(config.out)
     if resume:
         return stored_config(out)
-    if (out / "train.json").exists():
+    # A run that ended before its first checkpoint has nothing to lose.
+    worth = (out / "checkpoint.safetensors").exists() or (out / "model.safetensors").exists()
+    if worth and (out / "train.json").exists():
         raise InputError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
     if (out / "config.json").exists():
         raise InputError(f"{out} already holds a model; choose another --out")

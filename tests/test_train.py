@@ -257,6 +257,12 @@ def test_a_folder_with_a_run_or_a_model_is_left_alone(finished: Finished, tmp_pa
         train(dataclasses.replace(finished.config, out=tmp_path / "model"), progress=False)
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_can_start_over(finished: Finished, tmp_path: Path) -> None:
+    shutil.copy(finished.config.out / "train.json", tmp_path / "train.json")
+    train(dataclasses.replace(finished.config, out=tmp_path), progress=False)
+    assert (tmp_path / "model.safetensors").read_bytes() == finished.model_bytes
+
+
 def test_a_finished_run_has_nothing_to_resume(finished: Finished) -> None:
     before = finished.model_bytes
     with pytest.raises(InputError, match="is finished; nothing is left to resume"):

@@ -59,7 +59,9 @@ def embedding_edges(model: GPT, nodes: Nodes) -> tuple[int, int]:
 def connected(model: GPT, nodes: Nodes) -> dict[str, tuple[int, ...]]:
     """The nodes that lie on a path from the tokens (or positions) to the logits.
 
-    A q or k channel is on a path when its head has a v channel that is: it decides what that channel carries.
+    A q or k channel is on a path when its head has a v channel that is: it decides what that channel carries. (With a
+    sink a head whose v channels are all held still sends a constant by more or less; that is no path here, and the loss
+    decides whether such nodes stay.)
     """
     kept = {site: set(channels) for site, channels in nodes.items()}
     reached = _reached(model, kept)
