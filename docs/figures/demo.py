@@ -1,6 +1,6 @@
 """Draws the terminal output of `scripts/demo` as docs/figures/demo.svg, from the circuit it left in runs/demo.
 
-    python docs/figures/demo.py
+python docs/figures/demo.py
 """
 
 import io
