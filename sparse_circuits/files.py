@@ -28,6 +28,9 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[Path], objec
         InputError: the folder is missing, or the disk refused the file (full, read-only); `path` is then unchanged.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # Renaming would replace a device or a pipe, /dev/null for one, by a file.
+        raise InputError(f"cannot write {path}: it is no ordinary file; choose another name")
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

@@ -188,3 +188,10 @@ def test_a_lock_is_let_go_when_its_block_fails(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_cannot_be_held(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot write to .*absent: No such file"), locked(tmp_path / "absent"):
         pass
+
+
+def test_what_is_no_ordinary_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="it is no ordinary file"):
+        atomic_write(tmp_path / "pipe", "text")
+    assert (tmp_path / "pipe").is_fifo()
