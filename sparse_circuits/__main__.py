@@ -157,8 +157,14 @@ def _one_line(text: str, verb: str) -> str:
     return f"{words.strip()}; see `sparse-circuits {verb} --help`"
 
 
+_warned: set[str] = set()
+
+
 def _one_line_warning(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    line = f"warning: {' '.join(str(message).split())}"
+    if line not in _warned:
+        _warned.add(line)
+        print(line, file=sys.stderr)
 
 
 def _fail(message: str, status: int) -> int:

@@ -25,7 +25,7 @@ from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json, write_json
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import Tap
-from sparse_circuits.tasks import Examples, Task, get_task, task_losses
+from sparse_circuits.tasks import TASKS, Examples, Task, get_task, task_losses
 
 FORMAT = 1
 ROWS_PER_BATCH = 256
@@ -64,6 +64,9 @@ class Circuit:
             shift = self.calibration.shift
             if shift.shape != expected or not shift.is_floating_point() or not shift.isfinite().all():
                 raise InputError(f"the calibration's shift is no finite tensor of shape {expected}")
+
+    def __repr__(self) -> str:
+        return f"Circuit({self.task.name}: {self.size} nodes, {len(self.edges)} edges)"
 
     @property
     def held(self) -> Float[Tensor, "nodes"]:
@@ -215,6 +218,8 @@ def _own_model(described: Mapping[str, Any], model: GPT | None) -> GPT:
 
 
 def _own_task(described: Mapping[str, Any], task: Task | None) -> Task:
+    if task is None and described["name"] not in TASKS:
+        raise InputError(f"it was pruned for a task of your own, {described['name']!r}: pass it as task=")
     task = task if task is not None else get_task(described["name"])
     if (task.fingerprint, task.version) != (described["fingerprint"], described["version"]):
         raise InputError(

@@ -29,6 +29,25 @@ def print_circuit(circuit: Circuit, console: Console | None = None) -> None:
     for table in tables:
         # Tokens such as "[b" are no markup.
         console.print(table, markup=False)
+    for note in notes(circuit):
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+
+
+def notes(circuit: Circuit) -> list[str]:
+    """What speaks against believing the circuit, one sentence each."""
+    target = circuit.config.target_loss
+    losses = circuit.found.get("losses", {})
+    found = [
+        f"on the {split} split the circuit's loss is {losses[split]['circuit']:.3f} (the model's "
+        f"{losses[split]['model']:.3f}), above the target {target:g}: it does not hold there"
+        for split in ("report", "ood")
+        if split in losses and losses[split]["circuit"] > target
+    ]
+    if losses and min(split["empty"] for split in losses.values()) <= target:
+        found.append("the empty circuit meets the target too: the target is too high to say anything")
+    if circuit.size and not any(site.endswith((".q", ".k")) for site in circuit.nodes):
+        found.append("no q or k node is kept: where the heads look does not depend on the prompt")
+    return found
 
 
 def _losses(circuit: Circuit) -> Table:
@@ -104,7 +123,14 @@ def _reads(circuit: Circuit, node: tuple[str, int]) -> str:
         return ""
     if channel >= circuit.model.config.d_model:
         return f"position channel {channel - circuit.model.config.d_model}"
-    return _tokens(circuit, circuit.model.wte.weight[:, channel], f"channel {channel}, tokens")
+    sites = list(circuit.space.slices)
+    writers = [
+        other.removesuffix(".resid_delta")
+        for other, channels in circuit.nodes.items()
+        if other.endswith("resid_delta") and channel in channels and sites.index(other) < sites.index(site)
+    ]
+    written = f" written by {' and '.join(writers)}" if writers else ""
+    return _tokens(circuit, circuit.model.wte.weight[:, channel], f"channel {channel}{written}, tokens")
 
 
 def _feeds(circuit: Circuit, node: tuple[str, int]) -> str:

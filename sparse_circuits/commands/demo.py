@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,9 @@ class Command:
     """Folder for corpus, model and circuit. A step whose result is there is skipped, an interrupted one continued."""
     task: str = "single_double_quote"
     """Which behaviour to look for: a task's name, or a .jsonl or .py file with one of your own."""
+    target_loss: float | None = None
+    """The circuit is the smallest found whose task loss in nats is at most this (0.1 if not given); the model's own
+    loss must be below it, see `sparse-circuits tasks --model`."""
     json: bool = False
     """Print the circuit as JSON."""
 
@@ -37,12 +40,12 @@ def run(command: Command) -> None:
     _make_corpus(command.out / "corpus")
     model = _make_model(command.out / "corpus", command.out / "model")
     folder = command.out / "model" / "circuits" / task.name
-    circuit = _make_circuit(model, task, folder)
+    circuit = _make_circuit(model, task, folder, command.target_loss)
     if command.json:
         print(json.dumps(circuit.description(), indent=2))
         return
     print_circuit(circuit)
-    print(f"made in {time.monotonic() - started:.0f} s; the circuit is in {folder}, the model in {model.folder}")
+    print(f"done in {time.monotonic() - started:.0f} s; the circuit is in {folder}, the model in {model.folder}")
     print(f"next: sparse-circuits generate --model {model.folder} --prompt 'def total('")
 
 
@@ -66,20 +69,29 @@ def _make_model(corpus: Path, folder: Path) -> "GPT":
     if (folder / "config.json").exists():
         return checkpoint.load(folder)
     _say("2/3 training a sparse transformer (Ctrl-C is safe: run again to continue)")
-    return train(presets.demo_train(corpus, folder), resume=(folder / "train.json").exists())
+    try:
+        return train(presets.demo_train(corpus, folder), resume=(folder / "train.json").exists())
+    except KeyboardInterrupt:
+        _say("run the demo again to continue")
+        raise
 
 
-def _make_circuit(model: "GPT", task: "Task", folder: Path) -> "Circuit":
+def _make_circuit(model: "GPT", task: "Task", folder: Path, target_loss: float | None = None) -> "Circuit":
     from sparse_circuits import checkpoint
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.circuits.prune import prune
     from sparse_circuits.files import locked
 
+    config = presets.demo_prune()
+    if target_loss is not None:
+        config = replace(config, target_loss=target_loss)
     if (folder / "circuit.json").exists():
-        return Circuit.load(folder, model, task)
+        known = Circuit.load(folder, model, task)
+        if target_loss in (None, known.config.target_loss):
+            return known
     _say(f"3/3 pruning the circuit of {task.name}")
     checkpoint.make_folder(folder)
     with locked(folder):
-        circuit = prune(model, task, config=presets.demo_prune(), progress=True)
+        circuit = prune(model, task, config=config, progress=True)
         circuit.save(folder)
     return circuit

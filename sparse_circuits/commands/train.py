@@ -38,8 +38,9 @@ def run(command: Command) -> None:
         print(json.dumps(results, indent=2))
         return
     loss, bigram = results["validation_loss"], results["bigram_loss"]
+    side = "below" if loss <= bigram else "ABOVE"
     print(
-        f"{command.config.out}: validation loss {loss:.3f} nats per token, {bigram - loss:+.3f} below the bigram "
+        f"{command.config.out}: validation loss {loss:.3f} nats per token, {abs(bigram - loss):.3f} {side} the bigram "
         f"baseline's {bigram:.3f}; {results['tokens']:,} tokens in {results['seconds']:.0f} s"
     )
 

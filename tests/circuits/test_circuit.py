@@ -242,7 +242,7 @@ def test_another_task_is_refused(saved: Circuit, tmp_path: Path) -> None:
     words = {**task.words, "ood": {"word": ("gorilla",)}}
     with pytest.raises(InputError, match="with other pairs: pass the task it was made with"):
         Circuit.load(folder, saved.model, replace(task, words=words))
-    with pytest.raises(InputError, match=r"no task 'quotes': .* or give a \.jsonl or \.py file"):
+    with pytest.raises(InputError, match="a task of your own, 'quotes': pass it as task="):
         Circuit.load(folder, saved.model)
 
 
