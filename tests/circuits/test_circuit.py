@@ -18,7 +18,7 @@ from sparse_circuits import checkpoint
 from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import Circuit, last_logits
 from sparse_circuits.circuits.means import Means
-from sparse_circuits.circuits.table import print_circuit
+from sparse_circuits.circuits.table import notes, print_circuit
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
@@ -340,3 +340,19 @@ def test_tokens_that_look_like_markup_are_printed_as_they_are(empty_model, quote
     print_circuit(circuit, Console(file=out, width=200))
     assert "'[b' (+2.00), ']' (+1.00)" in out.getvalue()
     assert "'[/' (+2.00), ']' (+1.00)" in out.getvalue()
+
+
+def test_what_speaks_against_a_circuit_is_said(circuit: Circuit) -> None:
+    losses = {"model": 0.01, "circuit": 0.1, "calibrated": 0.1, "empty": 0.7}
+    sound = replace(circuit, config=replace(circuit.config, target_loss=0.15), found={"losses": {"report": losses}})
+    missing_k = {site: kept for site, kept in circuit.nodes.items() if not site.endswith((".q", ".k"))}
+    assert notes(sound) == []
+    assert any("no q or k node is kept" in note for note in notes(replace(sound, nodes=missing_k)))
+    worse = {"report": losses, "ood": losses | {"circuit": 0.3}}
+    assert any(
+        "on the ood split the circuit's loss is 0.300 (the model's 0.010), above the target 0.15" in note
+        for note in notes(replace(sound, found={"losses": worse}))
+    )
+    easy = {"report": losses | {"empty": 0.15}}
+    assert any("empty circuit meets the target" in note for note in notes(replace(sound, found={"losses": easy})))
+    assert repr(circuit) == "Circuit(quotes: 5 nodes, 3 edges)"
