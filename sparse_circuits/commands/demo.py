@@ -1,6 +1,7 @@
 """`sparse-circuits demo`: from Python source to a circuit, in one go; what is already made is used again."""
 
 import json
+import shutil
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -46,7 +47,8 @@ def run(command: Command) -> None:
         return
     print_circuit(circuit)
     print(f"done in {time.monotonic() - started:.0f} s; the circuit is in {folder}, the model in {model.folder}")
-    print(f"next: sparse-circuits generate --model {model.folder} --prompt 'def total('")
+    command = "sparse-circuits" if shutil.which("sparse-circuits") else sys.argv[0]
+    print(f"next: {command} generate --model {model.folder} --prompt 'def total('")
 
 
 def _say(line: str) -> None:
