@@ -47,8 +47,8 @@ def run(command: Command) -> None:
         return
     print_circuit(circuit)
     print(f"done in {time.monotonic() - started:.0f} s; the circuit is in {folder}, the model in {model.folder}")
-    command = "sparse-circuits" if shutil.which("sparse-circuits") else sys.argv[0]
-    print(f"next: {command} generate --model {model.folder} --prompt 'def total('")
+    program = "sparse-circuits" if shutil.which("sparse-circuits") else sys.argv[0]
+    print(f"next: {program} generate --model {model.folder} --prompt 'def total('")
 
 
 def _say(line: str) -> None:
