@@ -44,8 +44,8 @@ def stdlib_train(
         corpus=corpus,
         out=out,
         model=GPTConfig(block_size=256, n_layer=4, d_model=128, n_head=8, bigram_table="fixed"),
-        sparsity=SparsityConfig(density=density),
-        loop=LoopConfig(steps=3000, learning_rate=2e-3 if density == 1 else 4e-3, epsilon=1e-3),
+        sparsity=SparsityConfig(density=density, density_end=0.35),
+        loop=LoopConfig(steps=3000, learning_rate=2e-3 if density == 1 else 1.2e-2, epsilon=1e-3),
         batch_size=8,
     )
 
