@@ -27,7 +27,7 @@ from sparse_circuits.errors import InputError
 from sparse_circuits.loop import Loop
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
-from sparse_circuits.tasks import Task, get_task, task_losses
+from sparse_circuits.tasks import Examples, Task, get_task, task_losses
 
 NEEDED_SPLITS = ("prune", "calibrate", "report")
 
@@ -76,17 +76,17 @@ def prune(
         parameter.requires_grad_(False)
     try:
         means = means or means_for(model, text, config.mean_tokens, progress)
-        return _Pruning(model, task, config, means, progress).run(started)
+        return _Pruning(model, task, config, means, examples, progress).run(started)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
 
 
 class _Pruning:
-    def __init__(self, model: GPT, task: Task, config: PruneConfig, means: Means, progress: bool):
+    def __init__(self, model: GPT, task: Task, config: PruneConfig, means: Means, examples: Examples, progress: bool):
         self.model, self.task, self.config, self.means, self.progress = model, task, config, means, progress
         held = means.values if config.ablation == "mean" else torch.zeros_like(means.values)
-        self.evaluate = Evaluator(model, fixed_examples(model, task, "calibrate", config), held)
+        self.evaluate = Evaluator(model, examples, held)
         self.objective = MaskLearning(model, task, held, config)
 
     def run(self, started: float) -> Circuit:
