@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels.attention import attention
+from sparse_circuits.linear import Linear
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose, match_sites
 from sparse_circuits.sparsity import abs_topk
 from sparse_circuits.tokenizer import Tokenizer
@@ -55,7 +56,7 @@ class GPT(nn.Module):
             self.wpe = nn.Embedding(config.block_size, width)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = _norm(config, config.d_model)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_embeddings:
             self.lm_head.weight = self.wte.weight
         self.register_buffer("final_logits_bias", torch.zeros(config.vocab_size))
@@ -63,7 +64,8 @@ class GPT(nn.Module):
             self.bigram_table = nn.Parameter(torch.zeros(config.vocab_size, config.vocab_size))
         elif config.bigram_table == "fixed":
             self.register_buffer("bigram_table", torch.zeros(config.vocab_size, config.vocab_size))
-        self._initialise(seed)
+        if not self.wte.weight.is_meta:  # else its weights are on their way
+            self._initialise(seed)
 
     @property
     def blocks(self) -> "list[Block]":
@@ -128,6 +130,12 @@ class GPT(nn.Module):
         recorder = Record(match_sites(self.config, record) if record else [])
         logits = self(tokens, tap=compose(tap, recorder))
         return Run(logits, recorder.sites)
+
+    def sparsify(self) -> "GPT":
+        """A frozen twin with sparse matrices: same logits to rounding, same sites (see `inference.sparsify`)."""
+        from sparse_circuits.inference import sparsify
+
+        return sparsify(self)
 
     @torch.no_grad()
     def generate(
@@ -224,8 +232,8 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.c_attn = nn.Linear(config.read_width, 3 * config.heads_width, bias=config.bias)
-        self.c_proj = nn.Linear(config.heads_width, config.d_model, bias=config.bias)
+        self.c_attn = Linear(config.read_width, 3 * config.heads_width, bias=config.bias)
+        self.c_proj = Linear(config.heads_width, config.d_model, bias=config.bias)
         self.sink_logit = nn.Parameter(torch.zeros(config.n_head)) if config.sink else None
 
     def forward(self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None") -> Float[Tensor, "B T D"]:
@@ -249,8 +257,8 @@ class MLP(nn.Module):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        self.c_fc = nn.Linear(config.read_width, config.mlp_width, bias=config.bias)
-        self.c_proj = nn.Linear(config.mlp_width, config.d_model, bias=config.bias)
+        self.c_fc = Linear(config.read_width, config.mlp_width, bias=config.bias)
+        self.c_proj = Linear(config.mlp_width, config.d_model, bias=config.bias)
 
     def forward(self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None") -> Float[Tensor, "B T D"]:
         x = _keep(x, self.config, "mlp_in")

@@ -1,0 +1,48 @@
+"""A trained model with its matrices stored and multiplied sparsely: same logits, same taps, a fraction of the work.
+
+`sparsify` makes one from a model in memory, `checkpoint.load(..., sparse=True)` straight from a folder. Either is an
+ordinary `GPT`: the same forward pass, in which each `Linear` holds nothing but the nonzeros of its weight.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from sparse_circuits.errors import InputError
+from sparse_circuits.linear import Linear
+from sparse_circuits.model import GPT
+
+
+def sparsify(model: GPT) -> GPT:
+    """A frozen twin of `model` whose matrices are sparse; all other tensors (embedding, norms, tables) are shared.
+
+    Returns:
+        a model with the same logits to rounding (float32), the same sites, tokenizer and folder. Gradients reach its
+        taps, not its weights.
+
+    Raises:
+        InputError: the model is not in float32 on the CPU.
+    """
+    first = next(model.parameters())
+    if first.dtype != torch.float32 or first.device.type != "cpu":
+        raise InputError(
+            f"sparse products compute in float32 on the CPU, and the model is {first.dtype} on {first.device}; "
+            "call model.float().cpu() first"
+        )
+    return _twin(model).eval()
+
+
+def _twin(module: nn.Module) -> Any:
+    """A copy that shares every tensor, but for the weights of linear layers."""
+    twin = copy.copy(module)
+    twin._parameters = {
+        name: None if p is None else nn.Parameter(p.detach(), requires_grad=False)
+        for name, p in module._parameters.items()
+    }
+    twin._buffers = dict(module._buffers)
+    twin._modules = {name: None if child is None else _twin(child) for name, child in module._modules.items()}
+    if isinstance(twin, Linear) and not twin.is_frozen:
+        twin.freeze()
+    return twin

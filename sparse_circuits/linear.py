@@ -1,0 +1,69 @@
+"""The linear layer of a weight-sparse model: one meaning, y = x W^T + b, and three ways to hold and multiply W.
+
+- dense: the parameter `weight`, multiplied as PyTorch does;
+- training: the parameter `weight` and beside it `matrix`, its nonzeros, refreshed after every projection; forward and
+  input gradient then cost what the nonzeros cost, and the weight's gradient stays dense (Gao et al., section 2.1);
+- frozen: only `matrix`; `weight` is made anew whenever somebody looks at it.
+"""
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparse_circuits.kernels.products import SparseMatrix, sparse_linear, trained_linear
+
+
+class Linear(nn.Module):
+    """A linear layer whose weight is dense, sparse beside its parameter, or sparse alone."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True):
+        """Make a dense layer. Its weights are whatever the memory held: the model sets them."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.matrix: SparseMatrix | None = None
+        self.weight_gradient: Literal["dense", "live"] = "dense"
+        """Which entries of a weight with a `matrix` beside it get a gradient: "dense" all, "live" its nonzeros."""
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether only the nonzeros are there."""
+        return "weight" not in self._parameters
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        rows, columns = self.matrix.shape if self.matrix is not None else self.weight.shape
+        return rows, columns
+
+    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        if self.matrix is None:
+            return F.linear(x, self.weight, self.bias)
+        if self.is_frozen:
+            return sparse_linear(x, self.matrix, self.bias)
+        precision: Literal["bf16", "fp32"] = "bf16" if torch.is_autocast_enabled(x.device.type) else "fp32"
+        return trained_linear(x, self.weight, self.bias, self.matrix, precision, self.weight_gradient)
+
+    def freeze(self, matrix: SparseMatrix | None = None) -> None:
+        """Hold nothing but the nonzeros, by default the weight's own."""
+        self.matrix = SparseMatrix.from_dense(self.weight.detach()) if matrix is None else matrix
+        del self._parameters["weight"]
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached for what is in none of the usual places: the weight of a frozen layer.
+        if name == "weight" and self.__dict__.get("matrix") is not None:
+            return self.__dict__["matrix"].dense()
+        return super().__getattr__(name)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.is_frozen:
+            destination[prefix + "weight"] = self.weight
+
+    def extra_repr(self) -> str:
+        outputs, inputs = self.shape
+        held = "" if self.matrix is None else f", density={self.matrix.density:.4g}"
+        return f"{inputs}, {outputs}, bias={self.bias is not None}{held}"
