@@ -33,7 +33,8 @@ from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.files import read_json
 from sparse_circuits.loop import Loop
 from sparse_circuits.model import GPT
-from sparse_circuits.train import Pretraining, train
+from sparse_circuits.pretraining import Pretraining
+from sparse_circuits.train import train
 
 PROBE_STEPS = 12
 DENSITIES = {"sparse, 1/16": 1 / 16, "dense": 1.0}

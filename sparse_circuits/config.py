@@ -249,6 +249,13 @@ class TrainConfig:
     bigram_start: Literal["counts", "uniform"] = "counts"
     """What the bigram table starts from: log-probabilities counted on the training split, so that the blocks learn only
     what the last token does not tell, or uniform in [0, 0.02] as released."""
+    products: Literal["auto", "dense"] = "auto"
+    """Multiply by the nonzeros alone once a matrix is sparse enough for that to be faster, or never."""
+    dw: Literal["dense", "amortized"] = "dense"
+    """The gradient of the weights: dense at every step, or only every `dw_every` steps and for the live entries of
+    sparsely multiplied matrices in between. Removed weights can come back at the dense steps only."""
+    dw_every: int = 8
+    """Steps from one dense weight gradient to the next, when amortized."""
     eval_every: int = 200
     """Steps between validation losses."""
     eval_tokens: int = 65_536
@@ -259,6 +266,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require_choices(self)
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}; it must be at least 1")
+        require(self.dw_every >= 1, f"dw_every is {self.dw_every}; it must be at least 1")
         require(self.eval_every >= 1, f"eval_every is {self.eval_every}; it must be at least 1")
         require(self.eval_tokens >= 1, f"eval_tokens is {self.eval_tokens}; it must be at least 1")
         require(

@@ -3,17 +3,19 @@
 Each step:
 1. the objective computes its loss, matrix products in bfloat16 if so configured;
 2. gradients are divided by their RMS over all parameters together (or clipped, or left);
-3. AdamW with decoupled decay on the parameters the objective names, at the scheduled learning rate;
-4. the objective's `after_step`: the weight projection, or the clamp of mask parameters.
+3. AdamW with decoupled decay on the parameters the objective names, at the scheduled learning rate, and the projection
+   of those the objective wants sparse;
+4. the objective's `after_step`: the clamp of mask parameters, say.
 
-All state is in `Loop.state()`: parameters, Adam's moments and the step. An objective derives everything else (data
-order, density) from the step and the seed, so a run that continues from a state is bit-identical to one never stopped.
+All state is in `Loop.state()`: parameters, Adam's moments, the step and the last RMS. An objective derives all else
+(data order, density) from the step and the seed, so a run that continues from a state is bit-identical to one never
+stopped.
 """
 
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -23,6 +25,7 @@ from torch import Tensor
 
 from sparse_circuits.config import LoopConfig
 from sparse_circuits.errors import Diverged, InputError
+from sparse_circuits.optimizer import AdamW, Projection
 from sparse_circuits.sparsity import learning_rate_at
 
 RMS_FLOOR = 1e-5
@@ -42,8 +45,14 @@ class Objective(Protocol):
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """The scalar loss of step `step` (0-based), and figures to log."""
 
+    def projections(self, step: int) -> Mapping[str, Projection]:
+        """What the update of step `step` keeps of which parameter."""
+
+    def live(self, step: int) -> Collection[str]:
+        """The parameters whose gradient in step `step` covers their nonzeros only."""
+
     def after_step(self, step: int) -> None:
-        """Called after the optimiser's update of step `step`."""
+        """Called after the update of step `step`."""
 
     def schedule(self, step: int) -> tuple[float | None, float | None]:
         """Density now and final density, which scale the learning rate; (None, None) where there is none."""
@@ -81,19 +90,8 @@ class Loop:
         self.config = config
         self.step = 0
         self._parameters = objective.parameters()
-        decayed = [p for name, p in self._parameters.items() if objective.decays(name)]
-        others = [p for name, p in self._parameters.items() if not objective.decays(name)]
-        groups = [
-            {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        self._optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            eps=config.epsilon,
-            fused=True,
-        )
+        self._optimizer = AdamW(self._parameters, objective.decays, config)
+        self._rms = 0.0
 
     def __iter__(self) -> Iterator[StepLog]:
         while self.step < self.config.steps:
@@ -107,13 +105,16 @@ class Loop:
         value = float(loss.detach())
         if not math.isfinite(value) or value > self.objective.loss_limit():
             raise Diverged(self._loss_trouble(value))
-        self._optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters.values():
+            parameter.grad = None
         loss.backward()
-        rms = self._scale_gradients()
+        live = self.objective.live(self.step)
+        # Gradients that lack most entries say little of the RMS of all of them; the last whole ones' does.
+        rms = self._gradient_rms()
+        self._rms = rms = self._rms if live else rms
         learning_rate = self._learning_rate()
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.step()
+        projections = self.objective.projections(self.step)
+        self._optimizer.update(self.step + 1, learning_rate, self._gradient_scale(rms), projections, live)
         self.objective.after_step(self.step)
         self.step += 1
         return StepLog(self.step, value, learning_rate, rms, time.perf_counter() - started, figures)
@@ -124,18 +125,20 @@ class Loop:
         factor = learning_rate_at(progress, self.config.warmup, density, final)
         return self.config.learning_rate * factor
 
-    def _scale_gradients(self) -> float:
-        """Normalise or clip the gradients in place; returns their RMS as it was."""
+    def _gradient_rms(self) -> float:
+        """RMS of the gradient over all parameters together."""
         gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
         count = sum(p.numel() for p in self._parameters.values())
         rms = float(torch.nn.utils.get_total_norm(gradients)) / math.sqrt(count)
         if not math.isfinite(rms):
             raise Diverged(self._gradient_trouble())
-        if self.config.gradient == "normalize":
-            torch._foreach_mul_(gradients, 1 / (rms + RMS_FLOOR))
-        elif self.config.gradient == "clip" and rms > 1:
-            torch._foreach_mul_(gradients, 1 / rms)
         return rms
+
+    def _gradient_scale(self, rms: float) -> float:
+        """What the gradients are multiplied by."""
+        if self.config.gradient == "normalize":
+            return 1 / (rms + RMS_FLOOR)
+        return 1 / rms if self.config.gradient == "clip" and rms > 1 else 1.0
 
     def _loss_trouble(self, value: float) -> str:
         where = f"the loss is {value:.4g} at step {self.step + 1}"
@@ -153,13 +156,11 @@ class Loop:
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to continue: parameters, Adam's moments, the step. Tensors are not copied."""
-        state = {"step": torch.tensor(self.step)}
+        state = {"step": torch.tensor(self.step), "rms": torch.tensor(self._rms, dtype=torch.float64)}
         for name, parameter in self._parameters.items():
             state[f"parameter.{name}"] = parameter.detach()
-            moments = self._optimizer.state.get(parameter)
-            if moments:
-                state[f"exp_avg.{name}"] = moments["exp_avg"]
-                state[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
+            state[f"exp_avg.{name}"] = self._optimizer.exp_avg[name]
+            state[f"exp_avg_sq.{name}"] = self._optimizer.exp_avg_sq[name]
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -169,7 +170,7 @@ class Loop:
             InputError: it belongs to another model.
         """
         parts = ("parameter", "exp_avg", "exp_avg_sq")
-        expected = {"step"} | {f"{part}.{name}" for name in self._parameters for part in parts}
+        expected = {"step", "rms"} | {f"{part}.{name}" for name in self._parameters for part in parts}
         if odd := sorted(expected ^ set(state)):
             verb = "has no" if odd[0] in expected else "has an unknown"
             raise InputError(f"the training state {verb} {odd[0]!r}: it is another model's")
@@ -181,18 +182,14 @@ class Loop:
                         f"the training state's {name} has shape {tuple(shape)}, the model's {tuple(parameter.shape)}: "
                         "it is another model's"
                     )
-        if state["step"].numel() != 1 or not 0 <= int(state["step"]) <= self.config.steps:
+        if state["rms"].numel() != 1 or state["step"].numel() != 1 or not 0 <= int(state["step"]) <= self.config.steps:
             raise InputError(f"the training state's step is none of 0..{self.config.steps}: it is damaged")
-        self.step = int(state["step"])
+        self.step, self._rms = int(state["step"]), float(state["rms"])
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(state[f"parameter.{name}"])
-                self._optimizer.state[parameter] = {
-                    # The fused optimiser wants its step count beside the parameter.
-                    "step": torch.tensor(float(self.step), device=parameter.device),
-                    "exp_avg": state[f"exp_avg.{name}"].to(parameter.device, copy=True),
-                    "exp_avg_sq": state[f"exp_avg_sq.{name}"].to(parameter.device, copy=True),
-                }
+                self._optimizer.exp_avg[name].copy_(state[f"exp_avg.{name}"])
+                self._optimizer.exp_avg_sq[name].copy_(state[f"exp_avg_sq.{name}"])
 
     def is_finite(self) -> bool:
         """Whether every parameter is free of NaN and infinity, so that the state is worth saving."""

@@ -58,7 +58,7 @@ class GPT(nn.Module):
         self.ln_f = _norm(config, config.d_model)
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_embeddings:
-            self.lm_head.weight = self.wte.weight
+            self.lm_head.weight = cast(nn.Parameter, self.wte.weight)
         self.register_buffer("final_logits_bias", torch.zeros(config.vocab_size))
         if config.bigram_table == "learned":
             self.bigram_table = nn.Parameter(torch.zeros(config.vocab_size, config.vocab_size))

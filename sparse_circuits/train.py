@@ -1,7 +1,7 @@
 """Pretraining: a weight-sparse transformer on a packed corpus (paper, section 2.1).
 
 1. Take vocabulary and tokenizer from the corpus, make the model, and measure the bigram baseline.
-2. Run the loop; after every optimiser step keep only the largest weights of each matrix (`Pretraining.after_step`).
+2. Run the loop; after every optimiser step keep only the largest weights of each matrix (`pretraining`).
 3. Write checkpoints to resume from, `progress.jsonl` and, at the end, the model folder.
 
 The folder while training: `train.json` (config, what the corpus is, and results once finished), `progress.jsonl` (one
@@ -22,108 +22,23 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from sparse_circuits import checkpoint
-from sparse_circuits.config import SparsityConfig, TrainConfig, from_json, to_json
+from sparse_circuits.config import TrainConfig, from_json, to_json
 from sparse_circuits.corpus.bigram import bigram_log_probabilities, bigram_loss
 from sparse_circuits.corpus.packed import SPLITS, PackedCorpus
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.files import atomic_write, locked, read_json, sweep, write_json
-from sparse_circuits.loop import Loop, StepLog, autocast
+from sparse_circuits.loop import Loop, StepLog
 from sparse_circuits.model import GPT
+from sparse_circuits.pretraining import Pretraining
 from sparse_circuits.progress import Bar
-from sparse_circuits.sparsity import density_at, nonzero_count, project_topk_
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "train.json", "progress.jsonl", "checkpoint.safetensors")
 """Everything a run writes to its folder."""
 LOG_EVERY = 10
 FINAL_EVAL_FACTOR = 8
-
-
-def next_token_loss(logits: Float[Tensor, "B T V"], targets: Int64[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy in nats per token, in float32 whatever the logits are."""
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-
-
-class Pretraining:
-    """The objective of pretraining: next-token loss, and the weight projection after each step."""
-
-    def __init__(self, model: GPT, corpus: PackedCorpus, config: TrainConfig):
-        self.model, self.corpus, self.config = model, corpus, config
-        self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-
-    def parameters(self) -> dict[str, torch.nn.Parameter]:
-        return self._named
-
-    def decays(self, name: str) -> bool:
-        return self._named[name].ndim == 2 and name != "bigram_table"
-
-    def loss_limit(self) -> float:
-        return 3 * math.log(self.model.config.vocab_size) + 3
-
-    def schedule(self, step: int) -> tuple[float, float]:
-        return self.density(step), self.config.sparsity.density
-
-    def density(self, step: int) -> float:
-        """Density of the block matrices after step `step` (0-based)."""
-        return annealed(self.config.sparsity, self.config.sparsity.density, self._progress(step))
-
-    def _progress(self, step: int) -> float:
-        return (step + 1) / self.config.loop.steps
-
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        size = self.model.config.block_size
-        batch = self.corpus.batch("train", step, self.config.batch_size, size, self.config.loop.seed)
-        tokens = torch.from_numpy(batch).to(next(self.model.parameters()).device)
-        return next_token_loss(self.model(tokens[:, :-1]), tokens[:, 1:]), {"density": self.density(step)}
-
-    def after_step(self, step: int) -> None:
-        project(self.model, self.config.sparsity, self._progress(step))
-
-    def validation_loss(self, max_tokens: int) -> float:
-        """Mean loss in nats per token over the first `max_tokens` validation tokens."""
-        size = self.model.config.block_size
-        windows = torch.from_numpy(self.corpus.validation_windows(size, max_tokens))
-        device = next(self.model.parameters()).device
-        total = 0.0
-        with torch.no_grad(), autocast(self.config.loop.precision, device):
-            for batch in windows.to(device).split(self.config.batch_size):
-                total += float(next_token_loss(self.model(batch[:, :-1]), batch[:, 1:])) * len(batch)
-        return total / len(windows)
-
-
-def annealed(sparsity: SparsityConfig, target: float, progress: float) -> float:
-    """The density on its way from 1 to `target` at `progress` (0 to 1) of training."""
-    return density_at(progress, target, sparsity.density_start, sparsity.density_end, sparsity.density_shape)
-
-
-def project(model: GPT, sparsity: SparsityConfig, progress: float = 1.0) -> None:
-    """Keep the largest weights of every matrix, as many as are due at `progress` (0 to 1) of training.
-
-    Embedding and unembedding have their own density. Every MLP neuron keeps `min_nonzeros` inputs and outputs, every
-    q, k and v channel as many inputs and every head channel as many outputs. The bigram table and norms stay dense.
-    """
-    embedding_target = sparsity.embedding_density
-    if embedding_target is None:
-        dense = sparsity.density == 1
-        embedding_target = 1.0 if dense else min(1.0, sparsity.density * model.config.d_model / 256)
-    density = annealed(sparsity, sparsity.density, progress)
-    embedding = annealed(sparsity, embedding_target, progress)
-    for name, parameter in model.named_parameters():
-        if name == "bigram_table" or ".ln_" in name or name.startswith("ln_") or not parameter.requires_grad:
-            continue
-        if parameter.ndim == 1:
-            if sparsity.sparse_biases and name.endswith("bias"):
-                project_topk_(parameter, nonzero_count(density, parameter.numel()))
-        elif name in ("wte.weight", "wpe.weight", "lm_head.weight"):
-            project_topk_(parameter, nonzero_count(embedding, parameter.numel()))
-        else:
-            per_row = 0 if "c_proj" in name else sparsity.min_nonzeros
-            per_column = sparsity.min_nonzeros if "c_proj" in name else 0
-            project_topk_(parameter, nonzero_count(density, parameter.numel()), per_row, per_column)
 
 
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> GPT:
@@ -175,6 +90,7 @@ class _Run:
         self.saved_step = 0
         if resume:
             self._restore()
+            self.objective.choose_products(self.loop.step)
             return
         for split in SPLITS:  # a corpus without one window fails now, not in an hour
             corpus.windows_per_epoch(split, self.config.model.block_size)
@@ -295,6 +211,7 @@ class _Run:
 
     def _write_model(self, seconds: float) -> GPT:
         self.model.eval()
+        self.objective.finish()
         loss = self.objective.validation_loss(self.config.eval_tokens * FINAL_EVAL_FACTOR)
         if not math.isfinite(loss):
             raise Diverged(

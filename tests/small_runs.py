@@ -11,7 +11,7 @@ import pytest
 
 from sparse_circuits.config import GPTConfig, LoopConfig, SparsityConfig, TrainConfig
 from sparse_circuits.corpus.packed import PackedCorpus
-from sparse_circuits.train import Pretraining
+from sparse_circuits.pretraining import Pretraining
 
 STEPS = 30
 

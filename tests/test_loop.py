@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sparse_circuits.config import LoopConfig
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.loop import RMS_FLOOR, Loop, autocast
+from sparse_circuits.optimizer import Projection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -26,6 +27,8 @@ class Linear:
         self.decayed = {"w"}
         self.densities: tuple[float | None, float | None] = (None, None)
         self.limit = 1e9
+        self.kept: dict[str, Projection] = {}
+        self.moving: Callable[[int], list[str]] = lambda step: []
         self.calls: list[tuple[str, int]] = []
         self.change: Callable[[int, Tensor], Tensor] = lambda step, loss: loss
 
@@ -39,6 +42,12 @@ class Linear:
         self.calls.append(("loss", step))
         total = torch.stack([(self.named[name] * slope).sum() for name, slope in self.slopes.items()]).sum()
         return self.change(step, total), {"figure": float(step)}
+
+    def projections(self, step: int) -> dict[str, Projection]:
+        return self.kept
+
+    def live(self, step: int) -> list[str]:
+        return self.moving(step)
 
     def after_step(self, step: int) -> None:
         self.calls.append(("after_step", step))
@@ -54,23 +63,28 @@ def config(**changes: Any) -> LoopConfig:
     return LoopConfig(**{"steps": 10, "learning_rate": 0.1, "precision": "fp32", **changes})
 
 
-def gradients(objective: Linear) -> list[float]:
-    return torch.cat([parameter.grad for parameter in objective.named.values() if parameter.grad is not None]).tolist()
+def gradients(loop: Loop) -> list[float]:
+    """What the first update used: Adam's mean gradient holds a tenth of it."""
+    state = loop.state()
+    return torch.cat(
+        [state[f"exp_avg.{name}"] / (1 - loop.config.beta1) for name in loop.objective.parameters()]
+    ).tolist()
 
 
 def test_gradients_are_divided_by_their_rms_over_all_parameters_together() -> None:
     """Slopes 3, 0, 0, 4: the mean square is 25 / 4, the RMS 2.5."""
     objective = Linear({"w": [3.0, 0.0], "b": [0.0, 4.0]})
-    log = next(iter(Loop(objective, config())))
-    assert log.gradient_rms == pytest.approx(2.5)
-    assert gradients(objective) == pytest.approx([3 / 2.50001, 0, 0, 4 / 2.50001], rel=1e-6)
+    loop = Loop(objective, config())
+    assert next(iter(loop)).gradient_rms == pytest.approx(2.5)
+    assert gradients(loop) == pytest.approx([3 / 2.50001, 0, 0, 4 / 2.50001], rel=1e-6)
     assert RMS_FLOOR == 1e-5
 
 
 def test_small_gradients_are_raised_too() -> None:
     objective = Linear({"w": [3e-3, 0.0], "b": [0.0, 4e-3]})
-    assert next(iter(Loop(objective, config()))).gradient_rms == pytest.approx(2.5e-3)
-    assert gradients(objective) == pytest.approx([3 / 2.51, 0, 0, 4 / 2.51], rel=1e-5)
+    loop = Loop(objective, config())
+    assert next(iter(loop)).gradient_rms == pytest.approx(2.5e-3)
+    assert gradients(loop) == pytest.approx([3 / 2.51, 0, 0, 4 / 2.51], rel=1e-5)
 
 
 def test_no_gradient_at_all_moves_nothing() -> None:
@@ -83,14 +97,16 @@ def test_no_gradient_at_all_moves_nothing() -> None:
 @pytest.mark.parametrize(("scale", "expected"), [(1.0, [3 / 2.5, 0, 0, 4 / 2.5]), (0.1, [0.3, 0, 0, 0.4])])
 def test_clipping_only_lowers(scale: float, expected: list[float]) -> None:
     objective = Linear({"w": [3 * scale, 0.0], "b": [0.0, 4 * scale]})
-    next(iter(Loop(objective, config(gradient="clip"))))
-    assert gradients(objective) == pytest.approx(expected, rel=1e-6)
+    loop = Loop(objective, config(gradient="clip"))
+    next(iter(loop))
+    assert gradients(loop) == pytest.approx(expected, rel=1e-6)
 
 
 def test_none_leaves_gradients_alone() -> None:
     objective = Linear({"w": [3.0, 0.0], "b": [0.0, 4.0]})
-    next(iter(Loop(objective, config(gradient="none"))))
-    assert gradients(objective) == [3, 0, 0, 4]
+    loop = Loop(objective, config(gradient="none"))
+    next(iter(loop))
+    assert gradients(loop) == pytest.approx([3, 0, 0, 4])
 
 
 def adamw_by_hand(objective: Linear, settings: LoopConfig, steps: int) -> dict[str, list[float]]:
@@ -127,6 +143,29 @@ def test_steps_are_adamw_with_decay_on_named_parameters_only() -> None:
         assert objective.named[name].tolist() == pytest.approx(values, rel=1e-5), name
     assert objective.named["b"][1].item() == 7, "no gradient and no decay: it stays"
     assert objective.named["w"][2].item() < 5, "no gradient, but decay"
+
+
+def test_what_the_objective_wants_sparse_is_projected_after_the_update() -> None:
+    """All move by the same amount at first, so the start decides; the last step's choice holds."""
+    objective = Linear({"w": [1.0, 1.0, 1.0], "b": [1.0]}, {"w": [0.5, -2.0, 1.0], "b": [3.0]})
+    objective.kept = {"w": Projection(2)}
+    list(Loop(objective, config(steps=3, learning_rate=1e-3)))
+    assert (objective.named["w"] != 0).tolist() == [False, True, True]
+    assert objective.named["b"].item() < 3
+
+
+def test_in_live_steps_zeros_stay_and_the_last_whole_gradient_sets_the_scale() -> None:
+    objective = Linear({"w": [3.0, 4.0]}, {"w": [0.0, 1.0]})
+    objective.moving = lambda step: ["w"] if step else []
+    objective.kept = {"w": Projection(1)}
+    loop = iter(Loop(objective, config(steps=3, gradient="normalize")))
+    assert next(loop).gradient_rms == pytest.approx(math.sqrt(12.5))
+    objective.slopes["w"] = torch.tensor([0.0, 1.0])
+    before = objective.named["w"].tolist()
+    assert next(loop).gradient_rms == pytest.approx(math.sqrt(12.5))
+    after = objective.named["w"].tolist()
+    assert before[0] == after[0] == 0
+    assert after[1] < before[1]
 
 
 def test_the_learning_rate_rises_over_the_warmup_and_falls_to_zero() -> None:

@@ -23,7 +23,8 @@ from sparse_circuits.corpus.build import build_corpus
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
-from sparse_circuits.train import Pretraining, train
+from sparse_circuits.pretraining import Pretraining
+from sparse_circuits.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -19,8 +19,9 @@ from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.files import locked
 from sparse_circuits.model import GPT, sinusoids
+from sparse_circuits.pretraining import Pretraining, next_token_loss, project
 from sparse_circuits.sparsity import density_at, learning_rate_at
-from sparse_circuits.train import Pretraining, next_token_loss, project, train
+from sparse_circuits.train import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,6 +17,7 @@ from sparse_circuits.circuits.nodes import NodeSpace, scale_nodes
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
+from sparse_circuits.optimizer import Projection
 from sparse_circuits.tasks import Examples, Task, task_loss
 
 POOL_BATCHES = 32
@@ -81,6 +82,12 @@ class MaskLearning:
 
     def schedule(self, step: int) -> tuple[None, None]:
         return None, None
+
+    def projections(self, step: int) -> dict[str, Projection]:
+        return {}
+
+    def live(self, step: int) -> tuple[str, ...]:
+        return ()
 
     def loss_limit(self) -> float:
         return 1e6 + self.config.k_coef * self.space.total

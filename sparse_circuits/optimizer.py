@@ -1,0 +1,72 @@
+"""AdamW with decoupled decay, and the weight projection that follows it (paper, section 2.1).
+
+The update of one parameter: m and v are the running means of the scaled gradient and of its square, then
+w <- w (1 - lr * decay) - lr * m' / (sqrt(v') + epsilon) with the bias-corrected m' and v', then the projection keeps
+the k largest magnitudes of w.
+
+A *live* update touches only entries that are not zero: weights that the projection has removed keep their moments and
+stay away until the next full update. It goes with a gradient that is computed for those entries alone.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparse_circuits.config import LoopConfig
+from sparse_circuits.sparsity import project_topk_
+
+
+class Projection(NamedTuple):
+    """How many entries of a weight stay, and how many of each row and column at least."""
+
+    k: int
+    min_per_row: int = 0
+    min_per_column: int = 0
+
+
+class AdamW:
+    """The optimiser of named parameters; moments are float32 and zero at the start."""
+
+    def __init__(self, parameters: Mapping[str, Tensor], decays: Callable[[str], bool], config: LoopConfig):
+        self.parameters = parameters
+        self.config = config
+        self.decay = {name: config.weight_decay if decays(name) else 0.0 for name in parameters}
+        self.exp_avg = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self.exp_avg_sq = {name: torch.zeros_like(p) for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def update(
+        self,
+        step: int,
+        learning_rate: float,
+        scale: float,
+        projections: Mapping[str, Projection],
+        live: Collection[str] = (),
+    ) -> None:
+        """One update of every parameter that has a gradient.
+
+        Args:
+            step: the number of the update, from 1.
+            scale: what gradients are multiplied by first.
+            projections: what is kept of which parameter afterwards.
+            live: parameters of which only the nonzeros move; their zeros keep their moments.
+        """
+        for name, parameter in self.parameters.items():
+            gradient = parameter.grad
+            if gradient is not None:
+                self._update(name, parameter, gradient * scale, step, learning_rate, name in live)
+                if name in projections:
+                    project_topk_(parameter, *projections[name])
+
+    def _update(self, name: str, p: Tensor, gradient: Tensor, step: int, learning_rate: float, live: bool) -> None:
+        beta1, beta2, epsilon = self.config.beta1, self.config.beta2, self.config.epsilon
+        average = torch.lerp(self.exp_avg[name], gradient, 1 - beta1)
+        average_square = torch.lerp(self.exp_avg_sq[name], gradient.square(), 1 - beta2)
+        root = (average_square / (1 - beta2**step)).sqrt_().add_(epsilon)
+        moved = (p * (1 - learning_rate * self.decay[name])).addcdiv_(
+            average, root, value=-learning_rate / (1 - beta1**step)
+        )
+        for old, new in ((self.exp_avg[name], average), (self.exp_avg_sq[name], average_square), (p, moved)):
+            old.copy_(torch.where(p != 0, new, old) if live else new)
