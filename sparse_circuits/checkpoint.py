@@ -11,7 +11,9 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
+from typing import NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +23,8 @@ from torch import Tensor
 from sparse_circuits.config import GPTConfig, from_json, to_json
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write, read_json, write_json
+from sparse_circuits.kernels.products import SparseMatrix
+from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT
 from sparse_circuits.tokenizer import Tokenizer
 
@@ -40,8 +44,11 @@ def save(model: GPT, folder: str | Path) -> None:
     model.folder = folder
 
 
-def load(source: str | Path, device: str | torch.device = "cpu") -> GPT:
+def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool = False) -> GPT:
     """Read the model folder `source`.
+
+    Args:
+        sparse: hold and multiply the matrices sparsely, as `GPT.sparsify` does; the dense ones are never made.
 
     Raises:
         InputError: there is no such folder, or a file in it is missing, cut short, of a newer format or does not
@@ -56,9 +63,10 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> GPT:
     described = read_json(folder / "config.json")
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise InputError(f"{folder / 'config.json'}: expected format {FORMAT}; it is another program's or newer")
-    model = GPT(from_json(GPTConfig, described.get("model"), str(folder / "config.json")))
+    with torch.device("meta"):  # neither memory nor random numbers for weights that are about to come
+        model = GPT(from_json(GPTConfig, described.get("model"), str(folder / "config.json")))
     tensors, _ = read_tensors(folder / "model.safetensors")
-    _load_exactly(model, _unpacked(tensors, folder / "model.safetensors"), folder / "model.safetensors")
+    _load_exactly(model, _stored(tensors, folder / "model.safetensors"), folder / "model.safetensors", sparse)
     if (folder / "tokenizer.json").is_file():
         model.tokenizer = Tokenizer.load(folder / "tokenizer.json")
         if model.tokenizer.vocab_size > model.config.vocab_size:
@@ -75,7 +83,8 @@ def model_hash(model: GPT) -> str:
     digest = hashlib.sha256(json.dumps(to_json(model.config), sort_keys=True).encode())
     for name, tensor in sorted(_state(model).items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        # Adding zero makes a negative zero, which a sparse matrix does not keep, a positive one.
+        digest.update((tensor.detach().cpu() + 0.0).contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -133,33 +142,70 @@ def _packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return packed
 
 
-def _unpacked(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    state = {name: tensor for name, tensor in tensors.items() if ":" not in name}
+class _Sparse(NamedTuple):
+    """A tensor as stored sparsely."""
+
+    values: Tensor
+    positions: Tensor
+    shape: tuple[int, ...]
+
+    def dense(self) -> Tensor:
+        flat = torch.zeros(math.prod(self.shape), dtype=self.values.dtype)
+        flat[self.positions.long()] = self.values
+        return flat.view(self.shape)
+
+    def matrix(self) -> SparseMatrix:
+        rows, columns = self.shape
+        positions = self.positions.long()
+        counts = torch.bincount(positions // columns, minlength=rows)
+        start = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
+        finite = bool(self.values.isfinite().all())
+        return SparseMatrix((rows, columns), start, (positions % columns).int(), self.values.float(), finite)
+
+
+def _stored(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor | _Sparse]:
+    """The state as it is stored, with what is stored sparsely checked."""
+    state: dict[str, Tensor | _Sparse] = {name: tensor for name, tensor in tensors.items() if ":" not in name}
     for name in [key.removesuffix(":values") for key in tensors if key.endswith(":values")]:
         try:
             values, positions = tensors[f"{name}:values"], tensors[f"{name}:positions"]
-            shape = tensors[f"{name}:shape"].tolist()
-            if len(values) != len(positions) or bool((positions.diff() <= 0).any()) or bool((positions[:1] < 0).any()):
+            shape = tuple(tensors[f"{name}:shape"].tolist())
+            if positions.dtype not in (torch.int32, torch.int64) or positions.ndim != 1:
+                raise IndexError("its positions are no whole numbers in a row")
+            rising = not bool((positions.diff() <= 0).any()) and not bool((positions[:1] < 0).any())
+            if values.shape != positions.shape or not rising:
                 raise IndexError("its positions do not rise, one a value")
-            flat = torch.zeros(int(torch.tensor(shape).prod()), dtype=values.dtype)
-            flat[positions.long()] = values
-            state[name] = flat.view(shape)
+            if min(shape, default=0) < 0 or bool((positions[-1:] >= math.prod(shape)).any()):
+                raise IndexError(f"its positions exceed its shape {shape}")
+            state[name] = _Sparse(values, positions, shape)
         except (KeyError, IndexError, TypeError, RuntimeError) as error:
             raise InputError(f"{path}: the sparse tensor {name!r} is damaged ({error})") from error
     return state
 
 
-def _load_exactly(model: GPT, state: dict[str, Tensor], path: Path) -> None:
-    """`load_state_dict` with every mismatch told in one line."""
+def _load_exactly(model: GPT, state: dict[str, Tensor | _Sparse], path: Path, sparse: bool) -> None:
+    """Give the model, so far without memory, its tensors; every mismatch is told in one line."""
     own = _state(model)
     for name, tensor in own.items():
         if name not in state:
             raise InputError(f"{path}: the tensor {name!r} is missing; config.json describes another model")
-        if state[name].shape != tensor.shape:
+        if tuple(state[name].shape) != tuple(tensor.shape):
             raise InputError(
                 f"{path}: {name} has shape {tuple(state[name].shape)}, config.json says {tuple(tensor.shape)}"
             )
     unknown = sorted(set(state) - set(own))
     if unknown:
         raise InputError(f"{path}: unknown tensor {unknown[0]!r}; config.json describes another model")
-    model.load_state_dict(state, strict=False)
+    if model.config.tied_embeddings:
+        state = state | {"lm_head.weight": state["wte.weight"]}
+    layers = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear)}
+    for name, layer in layers.items() if sparse else ():
+        stored = state.pop(name)
+        layer.freeze(stored.matrix() if isinstance(stored, _Sparse) else SparseMatrix.from_dense(stored))
+    dense = {name: stored.dense() if isinstance(stored, _Sparse) else stored for name, stored in state.items()}
+    floats = {name: tensor.float() for name, tensor in dense.items()}
+    torch.nn.Module.load_state_dict(model, floats, strict=False, assign=True)
+    if model.config.tied_embeddings and not sparse:
+        model.lm_head.weight = cast(torch.nn.Parameter, model.wte.weight)
+    if sparse:
+        model.requires_grad_(False)

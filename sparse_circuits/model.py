@@ -54,6 +54,7 @@ class GPT(nn.Module):
         if config.positions != "none":
             width = config.d_model if config.positions == "learned" else config.d_position
             self.wpe = nn.Embedding(config.block_size, width)
+            self.wpe.weight.requires_grad_(config.positions != "sinusoidal_concat")
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = _norm(config, config.d_model)
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
@@ -85,7 +86,6 @@ class GPT(nn.Module):
                     parameter.zero_()
             if self.config.positions == "sinusoidal_concat":
                 self.wpe.weight.copy_(sinusoids(self.config.block_size, self.config.d_position))
-                self.wpe.weight.requires_grad_(False)
 
     def forward(
         self, tokens: Int64[Tensor, "B T"], tap: Tap | None = None, at: Int64[Tensor, "B"] | None = None

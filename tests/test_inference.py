@@ -1,0 +1,122 @@
+"""A sparsified model is the same model: logits, sites, gradients of taps, identity; and it never holds dense matrices."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sparse_circuits import checkpoint
+from sparse_circuits.config import GPTConfig, SparsityConfig
+from sparse_circuits.errors import InputError
+from sparse_circuits.inference import sparsify
+from sparse_circuits.linear import Linear
+from sparse_circuits.model import GPT
+from sparse_circuits.pretraining import project
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CONFIGS: list[dict[str, Any]] = [
+    {},
+    {"tied_embeddings": True, "bigram_table": "fixed"},
+    {"positions": "learned_concat", "d_position": 5, "d_head": 3},
+    {"positions": "sinusoidal_concat", "d_position": 4, "bias": False},
+    {"positions": "learned", "norm": "layer", "norm_bias": True, "sink": False},
+    {"abs_topk": None, "activation": "relu", "residual_activation": "relu", "bigram_table": "none"},
+]
+
+
+def model_of(changes: dict[str, Any], seed: int = 0, density: float = 0.1) -> GPT:
+    """A small model whose weights are sparse, and large enough to matter."""
+    model = GPT(GPTConfig(**{"vocab_size": 40, "block_size": 16, "n_layer": 2, "d_model": 24, "n_head": 4, **changes}))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    project(model, SparsityConfig(density=density, min_nonzeros=1))
+    return model.eval()
+
+
+@torch.no_grad()
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(CONFIGS), st.integers(0, 99), st.sampled_from([0.05, 0.3, 1.0]))
+def test_logits_and_sites_are_the_models(changes: dict[str, Any], seed: int, density: float) -> None:
+    # AbsTopK turns a rounding difference between near equals into another choice; without it all must agree.
+    model = model_of({**changes, "abs_topk": None}, seed, density)
+    tokens = torch.randint(0, 40, (3, 11), generator=torch.Generator().manual_seed(seed))
+    expected, found = model.double().run(tokens, "*"), model.float().sparsify().run(tokens, "*")
+    scale = float(expected.logits.abs().max())
+    assert float((found.logits - expected.logits).abs().max()) <= 1e-5 * scale
+    assert list(found.sites) == list(expected.sites)
+    for site, activation in expected.sites.items():
+        assert float((found.sites[site] - activation).abs().max()) <= 1e-5 * max(1, float(activation.abs().max())), site
+
+
+@pytest.mark.parametrize("changes", CONFIGS)
+def test_with_abs_topk_too(changes: dict[str, Any]) -> None:
+    model = model_of(changes)
+    tokens = torch.randint(0, 40, (2, 9), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(model.sparsify()(tokens), model(tokens), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_reach_taps_and_no_weights() -> None:
+    model = model_of({})
+    tokens = torch.randint(0, 40, (2, 9), generator=torch.Generator().manual_seed(1))
+    found = []
+    for each in (model, model.sparsify()):
+        scale = torch.ones(24, requires_grad=True)
+
+        def tap(site: str, activation: Tensor, scale: Tensor = scale) -> Tensor:
+            return activation * scale if site == "0.attn.act_in" else activation
+
+        each(tokens, tap=tap).square().mean().backward()
+        assert scale.grad is not None
+        found.append(scale.grad)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+    assert not any(p.requires_grad for p in model.sparsify().parameters())
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_it_is_the_same_model_to_a_circuit_and_shares_its_other_tensors(tmp_path: Path) -> None:
+    model = model_of({})
+    checkpoint.save(model, tmp_path)
+    fast = sparsify(model)
+    assert checkpoint.model_hash(fast) == checkpoint.model_hash(model)
+    assert fast.folder == tmp_path
+    assert fast.wte.weight.data_ptr() == model.wte.weight.data_ptr()
+    assert sparsify(fast).lm_head.matrix is fast.lm_head.matrix
+    checkpoint.save(fast, tmp_path / "again")
+    assert checkpoint.model_hash(checkpoint.load(tmp_path / "again")) == checkpoint.model_hash(model)
+
+
+@pytest.mark.parametrize("changes", CONFIGS)
+@pytest.mark.parametrize("density", [0.1, 1.0])
+def test_a_folder_loads_sparse(changes: dict[str, Any], density: float, tmp_path: Path) -> None:
+    model = model_of(changes, density=density)
+    checkpoint.save(model, tmp_path)
+    loaded = checkpoint.load(tmp_path, sparse=True)
+    layers = [module for module in loaded.modules() if isinstance(module, Linear)]
+    assert len(layers) == 9
+    assert all(layer.is_frozen for layer in layers)
+    assert not any(p.requires_grad for p in loaded.parameters())
+    tokens = torch.randint(0, 40, (2, 9), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(loaded(tokens), model.sparsify()(tokens))
+    assert checkpoint.model_hash(loaded) == checkpoint.model_hash(model)
+
+
+def test_a_frozen_layer_shows_its_weight() -> None:
+    layer = model_of({}).blocks[0].mlp.c_fc
+    weight = layer.weight.detach().clone()
+    layer.freeze()
+    assert layer.is_frozen
+    assert torch.equal(layer.weight, weight)
+    assert layer.shape == weight.shape
+    assert "weight" not in dict(layer.named_parameters())
+    assert "density=" in repr(layer)
+
+
+def test_another_dtype_is_refused() -> None:
+    with pytest.raises(InputError, match=r"float32 on the CPU, and the model is torch.float64"):
+        model_of({}).double().sparsify()
