@@ -20,11 +20,12 @@ from torch.autograd.function import once_differentiable
 
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels import product_loops
+from sparse_circuits.kernels.blocks import LINE, LONG_LINE
 from sparse_circuits.kernels.threads import Work, compiled, run
 
 FIELDS = (
-    "address segments shared number total claim rows columns positions start column value found x x_step x_stride y "
-    "y_start y_column bias"
+    "address segments shared number total claim rows columns positions start column value found finite "
+    "x x_step y y_start y_column bias parts past_cache"
 )
 
 
@@ -56,11 +57,13 @@ class SparseMatrix:
             InputError: `weight` is not on the CPU, or has too many nonzeros to count in 31 bits.
         """
         rows, columns = weight.shape
-        dense = _plain(weight.detach(), "SparseMatrix.from_dense")
-        dense = dense if dense.stride(1) == 1 else dense.contiguous()
-        start = torch.zeros(rows + 1, dtype=torch.int32)
+        dense = _rows(_plain(weight.detach(), "SparseMatrix.from_dense"))
+        start, words = (
+            torch.zeros(rows + 1, dtype=torch.int32),
+            torch.empty(rows * -(-columns // 64), dtype=torch.int64),
+        )
         job = {"total": rows, "claim": _claim(columns), "columns": columns, "x": dense.data_ptr()}
-        job |= {"x_step": dense.stride(0), "start": start.data_ptr()}
+        job |= {"x_step": dense.stride(0), "start": start.data_ptr(), "y": words.data_ptr()}
         _start(product_loops.count, **job)
         counts = start.numpy()
         nnz = int(counts.sum(dtype=np.int64))
@@ -68,10 +71,10 @@ class SparseMatrix:
             raise InputError(f"SparseMatrix.from_dense: {nnz} nonzeros do not fit; below 2**31 was expected, split it")
         np.cumsum(counts, out=counts)
         column, value = torch.empty(nnz, dtype=torch.int32), torch.empty(nnz)
-        unusual = np.zeros(1, np.int64)
-        job |= {"column": column.data_ptr(), "value": value.data_ptr(), "found": unusual.ctypes.data}
+        odd = np.zeros(1, np.int64)
+        job |= {"column": column.data_ptr(), "value": value.data_ptr(), "found": odd.ctypes.data}
         _start(product_loops.fill, **job)
-        return cls((rows, columns), start, column, value, not unusual[0])
+        return cls((rows, columns), start, column, value, not odd[0])
 
     @property
     def nnz(self) -> int:
@@ -85,16 +88,14 @@ class SparseMatrix:
 
     def dense(self) -> Float[Tensor, "rows columns"]:
         """The matrix with its zeros."""
-        result = torch.zeros(self.shape)
-        result[self._row(), self.column.long()] = self.value
+        result = torch.empty(self.shape)
+        places = {"total": self.shape[0], "claim": _claim(self.shape[1]), "y": result.data_ptr()}
+        _start(product_loops.spread, **self._addresses, **places)
         return result
 
     def transposed(self) -> "SparseMatrix":
         """The matrix with rows and columns swapped; made once."""
         return self._transpose
-
-    def _row(self) -> Int[Tensor, "nnz"]:
-        return torch.repeat_interleave(torch.arange(self.shape[0]), self.start.diff().long())
 
     @functools.cached_property
     def _transpose(self) -> "SparseMatrix":
@@ -110,7 +111,7 @@ class SparseMatrix:
         """What every job with this matrix says of it."""
         rows, columns = self.shape
         places = {"start": self.start.data_ptr(), "column": self.column.data_ptr(), "value": self.value.data_ptr()}
-        return {"rows": rows, "columns": columns} | places
+        return {"rows": rows, "columns": columns, "finite": self.finite} | places
 
 
 def multiply(
@@ -132,12 +133,17 @@ def multiply(
     if x.shape[-1] != columns or (bias is not None and bias.shape != (rows,)):
         given = f"{tuple(x.shape)}" + (f" and bias {tuple(bias.shape)}" if bias is not None else "")
         raise InputError(f"multiply: expected x [positions, {columns}] and bias [{rows}], got x {given}")
-    x = _plain(x, "multiply")
+    x = _rows(_plain(x, "multiply"))
     bias = _plain(bias, "multiply").contiguous() if bias is not None else None
     y = torch.empty(x.shape[0], rows)
-    place = {"x": x.data_ptr(), "x_step": x.stride(0), "x_stride": x.stride(1), "y": y.data_ptr()}
+    place = {"x": x.data_ptr(), "x_step": x.stride(0), "y": y.data_ptr(), "positions": x.shape[0]}
     place["bias"] = bias.data_ptr() if bias is not None else 0
-    _start(product_loops.gather, total=x.shape[0], claim=8, **matrix._addresses, **place)
+    if x.shape[0] <= 2:
+        _start(product_loops.scatter, total=1, claim=1, **matrix.transposed()._addresses, **place)
+    else:
+        total = -(-x.shape[0] // LINE)
+        place["past_cache"] = y.nbytes >= 1 << 24 and rows % 16 == 0
+        _start(product_loops.tiles, total=total, claim=1, parts=1, **matrix._addresses, **place)
     return y
 
 
@@ -233,10 +239,15 @@ class _Linear(torch.autograd.Function):
 def _sampled(matrix: SparseMatrix, y: Float[Tensor, "P rows"], x: Float[Tensor, "P columns"]) -> SparseMatrix:
     """The transpose of y times x, where `matrix` has its entries."""
     x, y = _plain(x, "trained_linear").contiguous(), _plain(y, "trained_linear").contiguous()
-    value = torch.empty_like(matrix.value)
-    place = matrix._addresses | {"value": value.data_ptr(), "x": x.data_ptr(), "y": y.data_ptr()}
-    _start(product_loops.sample, total=matrix.shape[0], claim=16, positions=x.shape[0], **place)
-    return SparseMatrix(matrix.shape, matrix.start, matrix.column, value, False)
+    row = torch.repeat_interleave(torch.arange(matrix.shape[0], dtype=torch.int32), matrix.start.diff())
+    tiles = -(-x.shape[0] // LONG_LINE)
+    parts = max(8, -(-tiles // 32))
+    segments = max(1, -(-tiles // parts))
+    value = torch.empty(segments, matrix.nnz)
+    place = matrix._addresses | {"value": value.data_ptr(), "y_column": row.data_ptr(), "x": x.data_ptr()}
+    place |= {"y": y.data_ptr(), "positions": x.shape[0], "parts": parts}
+    _start(product_loops.sample, total=segments, claim=1, **place)
+    return SparseMatrix(matrix.shape, matrix.start, matrix.column, value.sum(0) if segments > 1 else value[0], False)
 
 
 def _plain(tensor: Tensor, where: str) -> Tensor:
@@ -244,6 +255,11 @@ def _plain(tensor: Tensor, where: str) -> Tensor:
     if tensor.device.type != "cpu":
         raise InputError(f"{where}: expected a tensor on the CPU, got one on {tensor.device}; move it with .cpu()")
     return tensor.to(torch.float32).resolve_neg()
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """`tensor` with the entries of each row side by side."""
+    return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
 
 
 def _claim(columns: int) -> int:
