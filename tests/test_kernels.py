@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparse_circuits import kernels
 from sparse_circuits.errors import InputError
-from sparse_circuits.kernels import cpu, reference, threads
+from sparse_circuits.kernels import cpu, jobs, reference, threads
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INTEGERS = {torch.float32: np.int32, torch.bfloat16: np.int16, torch.float16: np.int16}
@@ -244,10 +244,10 @@ class TestCompilation:
             return cfunc(signature)
 
         monkeypatch.setattr(numba, "cfunc", refuse)
-        cpu._work.cache_clear()
+        jobs._work.cache_clear()
         x = torch.randn(4, 8)
         mask = x > 0
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert_same_bits(cpu.masked(x, mask), reference.masked(x, mask))
-        cpu._work.cache_clear()
+        jobs._work.cache_clear()

@@ -1,10 +1,10 @@
 """The compiled side of the CPU kernels: keys, counts, thresholds and cuts, as `cpu` describes them.
 
-1. `_keys`, `_count`, `_threshold`, `_cut_in`, `_write`: one row or block at a time.
+1. `keys_of`, `_count`, `_threshold`, `_cut_in`, `_write`: one row or block at a time; `kept_of`: what a row keeps.
 2. `rows`, `masked`: the kernels of AbsTopK and of its gradient.
 3. `force_rows`, `force_columns`, `split`, `histogram`, `cut`, `zero`: the steps of a weight projection.
 
-Each kernel takes the address of its job (`cpu.job_type`) and claims work until none is left. An index that starts
+Each kernel takes the address of its job (`jobs.job_type`) and claims work until none is left. An index that starts
 at 0 spares Numba the test for negative ones, and pointers know no such test, so that the loops become vector code.
 Run-time type checks would come between Numba and the functions: hence no_type_check.
 """
@@ -22,7 +22,7 @@ BLOCK = 4096
 
 @njit
 @no_type_check
-def _keys(x, first, size, magnitude, ceiling, keys):
+def keys_of(x, first, size, magnitude, ceiling, keys):
     """The keys of `size` entries of x from `first` on."""
     for j in range(size):
         keys[j] = min(x[first + j] & magnitude, ceiling)
@@ -109,6 +109,16 @@ def _cut_in(keys, size, threshold, needed):
 
 @njit
 @no_type_check
+def kept_of(keys, size, k, guess, stride, ceiling):
+    """Which k keys stay: before the cut those from the threshold on, after it those above. Returns threshold, cut."""
+    if k >= size:
+        return 0, size
+    threshold, needed = _threshold(keys, size, k, guess, stride, ceiling)
+    return threshold, _cut_in(keys, size, narrow(threshold, ceiling), needed) if needed > 0 else size
+
+
+@njit
+@no_type_check
 def _write(x, y, first, keys, size, threshold, mask, with_mask):
     """Copy the entries whose key is at least `threshold` from x to y, write +0.0 for the others, and the mask."""
     zero = narrow(0, threshold)
@@ -134,10 +144,9 @@ def rows(job_at):
         if start == stop:
             break
         for row in range(start, stop):
-            _keys(x, row * n, n, magnitude, ceiling, keys)
-            threshold, needed = _threshold(keys, n, k, threshold, job.stride, ceiling)
+            keys_of(x, row * n, n, magnitude, ceiling, keys)
+            threshold, cut = kept_of(keys, n, k, threshold, job.stride, ceiling)
             t = narrow(threshold, ceiling)
-            cut = _cut_in(keys, n, t, needed) if needed > 0 else n
             _write(x, y, row * n, keys, cut, t, mask, job.mask != 0)
             if cut < n:
                 _write(x, y, row * n + cut, keys[cut:], n - cut, narrow(t + 1, ceiling), mask, job.mask != 0)
@@ -172,10 +181,9 @@ def force_rows(job_at):
         if start == stop:
             break
         for row in range(start, stop):
-            _keys(x, row * n, n, magnitude, ceiling, keys)
-            threshold, needed = _threshold(keys, n, job.k, threshold, job.stride, ceiling)
+            keys_of(x, row * n, n, magnitude, ceiling, keys)
+            threshold, cut = kept_of(keys, n, job.k, threshold, job.stride, ceiling)
             t = narrow(threshold, ceiling)
-            cut = _cut_in(keys, n, t, needed) if needed > 0 else n
             for j in range(cut):
                 mask[row * n + j] = keys[j] >= t
             for j in range(cut, n):
@@ -202,7 +210,7 @@ def force_columns(job_at):
         width = stop - start
         best[:] = narrow(-1, ceiling)
         for row in range(job.n):
-            _keys(x, row * job.total + start, width, magnitude, ceiling, keys)
+            keys_of(x, row * job.total + start, width, magnitude, ceiling, keys)
             for place in range(k):
                 _sink(best[place], keys, width)
         needed[:] = 0
@@ -211,7 +219,7 @@ def force_columns(job_at):
                 needed[i] += best[place, i] == best[k - 1, i]
         for row in range(job.n):
             first = row * job.total + start
-            _keys(x, first, width, magnitude, ceiling, keys)
+            keys_of(x, first, width, magnitude, ceiling, keys)
             for i in range(width):
                 equal = keys[i] == best[k - 1, i]
                 chosen = (keys[i] > best[k - 1, i]) | (equal & (needed[i] > 0))
@@ -233,7 +241,7 @@ def _sink(best, keys, size):
 @no_type_check
 def _block_keys(job, x, mask, first, size, magnitude, ceiling, keys):
     """The keys of a block of a matrix; where mask is 1 they are above all others."""
-    _keys(x, first, size, magnitude, ceiling, keys)
+    keys_of(x, first, size, magnitude, ceiling, keys)
     if job.mask != 0:
         for j in range(size):
             keys[j] = narrow(ceiling + 1, ceiling) if mask[first + j] else keys[j]

@@ -16,20 +16,18 @@ The paper's authors, too, found that a search for a threshold beats a sort.
 """
 
 import ctypes
-import functools
 import math
-import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from numba.core import config
 from torch import Tensor
 
 from sparse_circuits.kernels import bits
-from sparse_circuits.kernels.threads import Work, compiled, run
+from sparse_circuits.kernels.jobs import at, empty_like, job_type, refuses, start
 
+__all__ = ["abs_topk", "masked", "name", "project_topk_", "refuses"]
 name = "cpu"
 
 
@@ -48,16 +46,8 @@ class Format(NamedTuple):
     """The passes of the histogram search: how many low bits of a key a bin leaves out."""
 
 
-def job_type(unit: Any) -> type[ctypes.Structure]:
-    """What a kernel is told: two counters, its own address, who works on what, and what its docstring says."""
-    fields = (
-        "above found address segments shared number x y mask total claim n k threshold step magnitude ceiling stride"
-    )
-    layout = [*((field, ctypes.c_int64) for field in fields.split()), ("unit", unit)]
-    return type("Job", (ctypes.Structure,), {"_fields_": layout})
-
-
-_JOB_32, _JOB_16 = job_type(ctypes.c_int32), job_type(ctypes.c_int16)
+_FIELDS = "above found x y mask n k threshold step magnitude ceiling stride"
+_JOB_32, _JOB_16 = job_type(_FIELDS, unit=ctypes.c_int32), job_type(_FIELDS, unit=ctypes.c_int16)
 FORMATS = {
     torch.float32: Format(_JOB_32, 0x7FFFFFFF, 0x7F800000, 1 << 18, (20, 10, 0)),
     torch.bfloat16: Format(_JOB_16, 0x7FFF, 0x7F80, 1 << 2, (4, 0)),
@@ -69,22 +59,6 @@ CLAIM = 8 * bits.BLOCK
 COLUMNS = 128
 # A sample of this size tells about where the threshold of a much larger matrix is.
 SAMPLE = 16384
-HUGE_PAGE = 2 << 20
-
-
-def refuses(tensor: Tensor) -> str | None:
-    """Why these kernels cannot take `tensor`, or None when they can."""
-    if tensor.device.type != "cpu":
-        return f"they run on the CPU and the tensor is on {tensor.device}"
-    if tensor.dtype not in FORMATS:
-        return f"they know fp32, bf16 and fp16 and the tensor is {tensor.dtype}"
-    if type(tensor) not in (Tensor, torch.nn.Parameter):
-        return f"they read plain memory and the tensor is a {type(tensor).__name__}"
-    if tensor.is_neg():
-        return "they read plain memory and the tensor is a view that negates it"
-    if getattr(config, "DISABLE_JIT", False):
-        return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)"
-    return None
 
 
 def abs_topk(
@@ -93,17 +67,17 @@ def abs_topk(
     """The kept entries, and on request where they are."""
     x = x.contiguous()
     rows, n = x.shape
-    kept = _empty_like(x)
+    kept = empty_like(x)
     mask = torch.empty_like(x, dtype=torch.bool) if with_mask else None
-    _start(bits.rows, x, total=rows, claim=max(1, CLAIM // n), n=n, k=k, y=_at(kept), mask=_at(mask))
+    _start(bits.rows, x, total=rows, claim=max(1, CLAIM // n), n=n, k=k, y=at(kept), mask=at(mask))
     return kept, mask
 
 
 def masked(gradient: Float[Tensor, "rows n"], mask: Bool[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
     """The gradient where the mask is True, +0.0 elsewhere."""
     gradient, mask = gradient.contiguous(), mask.contiguous()
-    kept = _empty_like(gradient)
-    _start(bits.masked, gradient, total=gradient.numel(), claim=CLAIM, y=_at(kept), mask=_at(mask))
+    kept = empty_like(gradient)
+    _start(bits.masked, gradient, total=gradient.numel(), claim=CLAIM, y=at(kept), mask=at(mask))
     return kept
 
 
@@ -115,17 +89,17 @@ def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: in
     forced = torch.zeros_like(matrix, dtype=torch.bool) if min_per_row or min_per_column else None
     if min_per_row:
         claim = max(1, CLAIM // columns)
-        _start(bits.force_rows, matrix, total=rows, claim=claim, n=columns, k=min_per_row, mask=_at(forced))
+        _start(bits.force_rows, matrix, total=rows, claim=claim, n=columns, k=min_per_row, mask=at(forced))
     if min_per_column:
-        _start(bits.force_columns, matrix, total=columns, claim=COLUMNS, n=rows, k=min_per_column, mask=_at(forced))
+        _start(bits.force_columns, matrix, total=columns, claim=COLUMNS, n=rows, k=min_per_column, mask=at(forced))
     flat, forced = matrix.view(-1), forced.view(-1) if forced is not None else None
     threshold, needed, equal = _near_sample(flat, k, forced) or _search(flat, k, forced)
     cut = np.array([size])
     if needed < equal:
         _start(
-            bits.cut, matrix, total=size, claim=size, k=needed, threshold=threshold, mask=_at(forced), y=cut.ctypes.data
+            bits.cut, matrix, total=size, claim=size, k=needed, threshold=threshold, mask=at(forced), y=cut.ctypes.data
         )
-    _start(bits.zero, matrix, total=size, claim=CLAIM, k=int(cut[0]), threshold=threshold, mask=_at(forced))
+    _start(bits.zero, matrix, total=size, claim=CLAIM, k=int(cut[0]), threshold=threshold, mask=at(forced))
     if matrix is not weight:
         weight.copy_(matrix)
     elif not weight.is_inference():
@@ -156,8 +130,8 @@ def _near_sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None
     high = min(high + 1, ceiling)
     # Half as much again as the sample foretells; for many equal keys, a sixteenth of x.
     between = torch.empty(max(size // 16, int(3 * margin / keys.size * size)), dtype=x.dtype)
-    room = {"n": between.numel(), "y": _at(between)}
-    job = _start(bits.split, x, total=size, claim=CLAIM, mask=_at(forced), threshold=low, k=high, **room)
+    room = {"n": between.numel(), "y": at(between)}
+    job = _start(bits.split, x, total=size, claim=CLAIM, mask=at(forced), threshold=low, k=high, **room)
     if not job.above < k <= job.above + job.found or job.found > between.numel():
         return None
     threshold, needed, equal = _search(between[: job.found], k - job.above, None)
@@ -172,7 +146,7 @@ def _search(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> 
     for shift, next_shift in zip(shifts, (*shifts[1:], 0), strict=True):
         counts = np.zeros(bins, np.int64)
         place = {"threshold": low, "step": shift, "n": bins, "y": counts.ctypes.data}
-        _start(bits.histogram, x, total=x.numel(), claim=CLAIM, mask=_at(forced), **place)
+        _start(bits.histogram, x, total=x.numel(), claim=CLAIM, mask=at(forced), **place)
         from_bin_on = above + np.cumsum(counts[::-1])[::-1]
         last = int(np.flatnonzero(from_bin_on >= k)[-1])
         low += last << shift
@@ -181,30 +155,6 @@ def _search(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> 
             break
         bins = 1 << (shift - next_shift)
     return low, k - above, int(counts[last])
-
-
-def _empty_like(x: Tensor) -> Tensor:
-    """Memory for a result. Very large blocks come page by page from the system; large pages make that cheap."""
-    result = torch.empty_like(x)
-    if result.nbytes >= 16 * HUGE_PAGE and sys.platform == "linux":
-        start = -(-result.data_ptr() // HUGE_PAGE) * HUGE_PAGE
-        end = (result.data_ptr() + result.nbytes) // HUGE_PAGE * HUGE_PAGE
-        _libc().madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), 14)  # MADV_HUGEPAGE
-    return result
-
-
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
-
-
-def _at(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
-@functools.cache
-def _work(kernel: Any, job: type[ctypes.Structure]) -> Work:
-    return compiled(kernel, np.dtype(job))
 
 
 def _start(kernel: Any, x: Tensor, *, total: int, claim: int, **fields: int) -> Any:
@@ -216,5 +166,5 @@ def _start(kernel: Any, x: Tensor, *, total: int, claim: int, **fields: int) -> 
     form = FORMATS[x.dtype]
     job = form.job(x=x.data_ptr(), total=total, claim=claim, **fields)
     job.magnitude, job.ceiling, job.stride = form.magnitude, form.infinity + 1, form.stride
-    run(_work(kernel, form.job), job)
+    start(kernel, job)
     return job

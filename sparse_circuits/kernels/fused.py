@@ -1,0 +1,136 @@
+"""Activations in one pass over memory: a norm or nonlinearity, AbsTopK after it, and the masks of pruning.
+
+Each function is a few lines of PyTorch (`fused_reference`), whose meaning it keeps: on the CPU, in fp32 and bf16, one
+kernel each way does it all (`fused_cpu`), since such steps only wait for memory. Elsewhere, and where `kernels.use`
+says so, those lines run.
+
+1. `keep_norm`, `keep_gelu`, `keep_relu`: RMSNorm, GELU or ReLU, then AbsTopK.
+2. `hold`, `keep_hold`: m * x + (1 - m) * held, of x or of what AbsTopK keeps of it.
+
+A mask can be given to the first three as well. AbsTopK follows the rules of `sparsity.abs_topk`, applied to values in
+the dtype of x. For the gradient the input is stored and a few bytes a row; what was kept is computed again. The sums
+over rows that a norm's weight and a mask get are the same for any number of threads.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sparse_circuits import kernels
+from sparse_circuits.errors import InputError
+from sparse_circuits.kernels import fused_reference as reference
+
+
+def keep_norm(
+    x: Float[Tensor, "*rows n"],
+    weight: Float[Tensor, "n"],
+    k: int,
+    epsilon: float | None = None,
+    mask: Float[Tensor, "n"] | None = None,
+    held: Float[Tensor, "n"] | None = None,
+) -> Float[Tensor, "*rows n"]:
+    """RMSNorm of each row as `torch.nn.RMSNorm` has it, then its k entries of largest magnitude; k >= n: all.
+
+    Args:
+        epsilon: added to the mean square; None is the smallest step of float32 at 1.
+        mask: with `held`: the result is mask * kept + (1 - mask) * held.
+
+    Raises:
+        InputError: k is below 1, or only one of mask and held is given.
+    """
+    _check(k, mask, held)
+    if not _compiles(x, weight, mask, held):
+        return reference.keep_norm(x, weight, k, epsilon, mask, held)
+    if epsilon is None:
+        epsilon = torch.finfo(torch.float32).eps
+    return _Keep.apply(x, weight, mask, held, "norm", k, epsilon)
+
+
+def keep_gelu(
+    x: Float[Tensor, "*rows n"], k: int, mask: Float[Tensor, "n"] | None = None, held: Float[Tensor, "n"] | None = None
+) -> Float[Tensor, "*rows n"]:
+    """GELU (the exact one) of x, then the k entries of largest magnitude of each row; mask, held as in `keep_norm`."""
+    _check(k, mask, held)
+    if not _compiles(x, mask, held):
+        return reference.keep_gelu(x, k, mask, held)
+    return _Keep.apply(x, None, mask, held, "gelu", k, 0.0)
+
+
+def keep_relu(
+    x: Float[Tensor, "*rows n"], k: int, mask: Float[Tensor, "n"] | None = None, held: Float[Tensor, "n"] | None = None
+) -> Float[Tensor, "*rows n"]:
+    """ReLU of x, then the k entries of largest magnitude of each row; mask and held as in `keep_norm`."""
+    _check(k, mask, held)
+    if not _compiles(x, mask, held):
+        return reference.keep_relu(x, k, mask, held)
+    return _Keep.apply(x, None, mask, held, "relu", k, 0.0)
+
+
+def hold(x: Float[Tensor, "*rows n"], mask: Float[Tensor, "n"], held: Float[Tensor, "n"]) -> Float[Tensor, "*rows n"]:
+    """mask * x + (1 - mask) * held, computed in float32 and rounded once; no gradient reaches `held`."""
+    return keep_hold(x, x.shape[-1], mask, held)
+
+
+def keep_hold(
+    x: Float[Tensor, "*rows n"], k: int, mask: Float[Tensor, "n"], held: Float[Tensor, "n"]
+) -> Float[Tensor, "*rows n"]:
+    """`hold` of the k entries of largest magnitude of each row; k >= n: of all."""
+    _check(k, mask, held)
+    if not _compiles(x, mask, held):
+        return reference.hold(reference.abs_topk(x, k), mask, held)
+    return _Keep.apply(x, None, mask, held, "plain", k, 0.0)
+
+
+def _check(k: int, mask: Tensor | None, held: Tensor | None) -> None:
+    if k < 1:
+        raise InputError(f"k counts the entries to keep and must be 1 or more, got {k}")
+    if (mask is None) != (held is None):
+        raise InputError("a mask needs the values that it holds, and the other way around: give both or neither")
+
+
+def _compiles(x: Tensor, *parameters: Tensor | None) -> bool:
+    """Whether the compiled kernels are to be used: they are chosen, know the dtypes, and there is something to do."""
+    if kernels.choose(x).name != "cpu" or x.numel() == 0:
+        return False
+    from sparse_circuits.kernels import fused_cpu  # Numba takes long to import
+
+    return fused_cpu.takes(x, *parameters)
+
+
+class _Keep(torch.autograd.Function):
+    """All of the above with one kernel each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        mask: Tensor | None,
+        held: Tensor | None,
+        kind: str,
+        k: int,
+        epsilon: float,
+    ) -> Tensor:
+        from sparse_circuits.kernels import fused_cpu
+
+        weight, mask, held = (None if t is None else t.detach().contiguous() for t in (weight, mask, held))
+        y, rows = fused_cpu.forward(x, fused_cpu.Keep(kind, k, epsilon, weight, mask, held))
+        # What was kept of GELU and ReLU shows in the result, which the next layer stores anyway.
+        ctx.by_result = mask is None and kind in ("gelu", "relu")
+        ctx.save_for_backward(x, weight, mask, held, *rows, y if ctx.by_result else None)
+        ctx.kind, ctx.k = kind, k
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from sparse_circuits.kernels import fused_cpu
+
+        x, weight, mask, held, kept, roots, y = ctx.saved_tensors
+        keep, rows = fused_cpu.Keep(ctx.kind, ctx.k, 0.0, weight, mask, held), fused_cpu.Rows(kept, roots)
+        if ctx.by_result:
+            return fused_cpu.slope(gradients[0], x, y, keep, rows), *[None] * 6
+        return *fused_cpu.backward(gradients[0], x, keep, rows, ctx.needs_input_grad[:3]), *[None] * 4

@@ -1,0 +1,123 @@
+"""The fused activations on the CPU: memory and jobs for `fused_loops`."""
+
+import ctypes
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int32
+from torch import Tensor
+
+from sparse_circuits.kernels import fused_loops
+from sparse_circuits.kernels.cpu import FORMATS
+from sparse_circuits.kernels.fused_loops import BLOCK_ROWS, GELU, NORM, PLAIN, RELU
+from sparse_circuits.kernels.jobs import at, empty_like, job_type, refuses, rows_of, start
+
+DTYPES = (torch.float32, torch.bfloat16)
+KINDS = {"plain": PLAIN, "norm": NORM, "gelu": GELU, "relu": RELU}
+# Entries, and columns of sums, that a thread claims at a time.
+CLAIM = 1 << 15
+COLUMNS = 512
+
+_FIELDS = "x y g gx weight mask held kept roots of_weight of_mask n k rows x_step kind magnitude ceiling stride"
+_JOBS = {
+    torch.float32: job_type(_FIELDS, "epsilon", unit=ctypes.c_int32),
+    torch.bfloat16: job_type(_FIELDS, "epsilon", unit=ctypes.c_int16),
+}
+_SUMS = job_type("x y rows")
+
+
+class Keep(NamedTuple):
+    """What is done to each row: a norm or nonlinearity, AbsTopK, and holding what the mask leaves out."""
+
+    kind: str
+    k: int
+    epsilon: float
+    weight: Float[Tensor, "n"] | None
+    mask: Float[Tensor, "n"] | None
+    held: Float[Tensor, "n"] | None
+
+
+class Rows(NamedTuple):
+    """What the forward pass learns of each row."""
+
+    kept: Int32[Tensor, "rows two"]
+    roots: Float[Tensor, "rows"]
+
+
+def takes(x: Tensor, *parameters: Tensor | None) -> bool:
+    """Whether these kernels know the dtypes and can read the memory."""
+    return refuses(x, DTYPES) is None and all(
+        parameter is None or (parameter.dtype == torch.float32 and refuses(parameter) is None)
+        for parameter in parameters
+    )
+
+
+def forward(x: Float[Tensor, "*rows n"], keep: Keep) -> tuple[Float[Tensor, "*rows n"], Rows]:
+    """The result, and what `backward` and `slope` need."""
+    y, rows = empty_like(x), rows_of(x)
+    found = Rows(torch.empty(len(rows), 2, dtype=torch.int32), torch.empty(len(rows)))
+    job = _job(rows, keep, y=at(y), kept=at(found.kept), roots=at(found.roots))
+    job.total, job.claim = len(rows), max(1, CLAIM // rows.shape[1])
+    start(fused_loops.forward, job)
+    return y, found
+
+
+def slope(
+    gradient: Float[Tensor, "*rows n"],
+    x: Float[Tensor, "*rows n"],
+    y: Float[Tensor, "*rows n"],
+    keep: Keep,
+    found: Rows,
+) -> Float[Tensor, "*rows n"]:
+    """The gradient of x, where there is no mask, for GELU and ReLU; y is the result of `forward`."""
+    gradient, rows, result = gradient.contiguous(), rows_of(x), empty_like(x)
+    job = _job(rows, keep, g=at(gradient), gx=at(result), y=at(y), kept=at(found.kept))
+    job.total, job.claim = len(rows), max(1, CLAIM // rows.shape[1])
+    start(fused_loops.slope, job)
+    return result
+
+
+def backward(
+    gradient: Float[Tensor, "*rows n"],
+    x: Float[Tensor, "*rows n"],
+    keep: Keep,
+    found: Rows,
+    wanted: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of x, weight and mask, as far as they are wanted."""
+    gradient, rows = gradient.contiguous(), rows_of(x)
+    blocks, n = -(-len(rows) // BLOCK_ROWS), rows.shape[1]
+    of_x = empty_like(x) if wanted[0] else None
+    of_weight, of_mask = (torch.zeros(blocks, n) if asked else None for asked in wanted[1:])
+    job = _job(rows, keep, g=at(gradient), gx=at(of_x), kept=at(found.kept), roots=at(found.roots))
+    job.of_weight, job.of_mask, job.total, job.claim = at(of_weight), at(of_mask), blocks, 1
+    start(fused_loops.backward, job)
+    return of_x, _sum(of_weight), _sum(of_mask)
+
+
+def _sum(partial: Float[Tensor, "blocks n"] | None) -> Float[Tensor, "n"] | None:
+    if partial is None:
+        return None
+    result = torch.empty(partial.shape[1])
+    start(fused_loops.combine, _SUMS(x=at(partial), y=at(result), rows=len(partial), total=len(result), claim=COLUMNS))
+    return result
+
+
+def _job(rows: Float[Tensor, "rows n"], keep: Keep, **addresses: int) -> ctypes.Structure:
+    form, n = FORMATS[rows.dtype], rows.shape[1]
+    return _JOBS[rows.dtype](
+        x=at(rows),
+        weight=at(keep.weight),
+        mask=at(keep.mask),
+        held=at(keep.held),
+        n=n,
+        k=min(keep.k, n),
+        rows=len(rows),
+        x_step=rows.stride(0),
+        kind=KINDS[keep.kind],
+        epsilon=keep.epsilon,
+        magnitude=form.magnitude,
+        ceiling=form.infinity + 1,
+        stride=form.stride,
+        **addresses,
+    )

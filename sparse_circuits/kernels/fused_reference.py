@@ -1,0 +1,52 @@
+"""What the fused kernels mean, in plain PyTorch: any device, any floating dtype, traceable.
+
+1. `hold`: m * x + (1 - m) * held, in float32 at least, rounded once.
+2. `keep_norm`, `keep_gelu`, `keep_relu`: a norm or nonlinearity, rounded to the dtype of x, then AbsTopK, then `hold`
+   where a mask is given.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparse_circuits.sparsity import abs_topk
+
+
+def hold(x: Float[Tensor, "*rows n"], mask: Float[Tensor, "n"], held: Float[Tensor, "n"]) -> Float[Tensor, "*rows n"]:
+    """mask * x + (1 - mask) * held; no gradient reaches `held`."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (mask * wide + (1 - mask) * held.detach()).to(x.dtype)
+
+
+def keep_norm(
+    x: Float[Tensor, "*rows n"],
+    weight: Float[Tensor, "n"],
+    k: int,
+    epsilon: float | None,
+    mask: Float[Tensor, "n"] | None,
+    held: Float[Tensor, "n"] | None,
+) -> Float[Tensor, "*rows n"]:
+    """RMSNorm, AbsTopK."""
+    common = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
+    normed = F.rms_norm(x.to(common), x.shape[-1:], weight.to(common), epsilon)
+    return _keep(normed.to(x.dtype), k, mask, held)
+
+
+def keep_gelu(
+    x: Float[Tensor, "*rows n"], k: int, mask: Float[Tensor, "n"] | None, held: Float[Tensor, "n"] | None
+) -> Float[Tensor, "*rows n"]:
+    """GELU, AbsTopK."""
+    return _keep(F.gelu(x), k, mask, held)
+
+
+def keep_relu(
+    x: Float[Tensor, "*rows n"], k: int, mask: Float[Tensor, "n"] | None, held: Float[Tensor, "n"] | None
+) -> Float[Tensor, "*rows n"]:
+    """ReLU, AbsTopK."""
+    return _keep(F.relu(x), k, mask, held)
+
+
+def _keep(x: Tensor, k: int, mask: Tensor | None, held: Tensor | None) -> Tensor:
+    kept = abs_topk(x, k)
+    return kept if mask is None or held is None else hold(kept, mask, held)
