@@ -206,7 +206,7 @@ class TestChoice:
 
     def test_unknown_names_are_refused_with_the_choices(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with (
-            pytest.raises(InputError, match="no kernels called 'gpu2'; choose one of auto, cpu, reference"),
+            pytest.raises(InputError, match="no kernels called 'gpu2'; choose one of auto, gpu, cpu, reference"),
             kernels.use("gpu2"),
         ):
             pass

@@ -1,5 +1,6 @@
 """Which kernel computes: chosen by device and dtype, or forced.
 
+- `gpu`: compiled by Triton on first use; fp32, bf16 and fp16 on CUDA.
 - `cpu`: compiled by Numba on first use; fp32, bf16 and fp16 on the CPU.
 - `reference`: plain PyTorch, the meaning of the others; takes everything.
 
@@ -25,7 +26,7 @@ from sparse_circuits.kernels import reference
 ENVIRONMENT = "SPARSE_CIRCUITS_KERNELS"
 AUTO = "auto"
 # In order of preference; the last takes everything.
-NAMES = ("cpu", "reference")
+NAMES = ("gpu", "cpu", "reference")
 
 _forced: ContextVar[str | None] = ContextVar("sparse_circuits_kernels", default=None)
 
@@ -74,7 +75,9 @@ def choose(tensor: Tensor) -> Kernels:
         if reason:
             raise InputError(f"the {forced!r} kernels were asked for, but {reason}; use 'auto' or 'reference'")
         return kernels
-    return next(kernels for kernels in map(_load, NAMES) if kernels.refuses(tensor) is None)
+    # Elsewhere than on CUDA the first are for tests: they would import Triton to say no.
+    names = NAMES if tensor.is_cuda else NAMES[1:]
+    return next(kernels for kernels in map(_load, names) if kernels.refuses(tensor) is None)
 
 
 @functools.cache
