@@ -20,8 +20,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparse_circuits.cache import Cache, LayerCache
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.generation import generate
 from sparse_circuits.kernels.attention import attention
 from sparse_circuits.linear import Linear
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose, match_sites
@@ -88,30 +90,46 @@ class GPT(nn.Module):
                 self.wpe.weight.copy_(sinusoids(self.config.block_size, self.config.d_position))
 
     def forward(
-        self, tokens: Int64[Tensor, "B T"], tap: Tap | None = None, at: Int64[Tensor, "B"] | None = None
+        self,
+        tokens: Int64[Tensor, "B T"],
+        tap: Tap | None = None,
+        at: Int64[Tensor, "B"] | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "B T V"] | Float[Tensor, "B V"]:
         """Logits of the next token.
 
         Args:
             tokens: token ids.
             tap: called at every site as `tap(site, activation)`; what it returns is used instead.
-            at: one position per sequence; logits are then computed there only and have shape [B, V].
+            at: one of `tokens` per sequence, by its index; logits are then computed there only and have shape [B, V].
+            cache: `tokens` continue what it holds, as if that stood before them; see `Cache`. There are then no
+                gradients.
 
         Raises:
-            InputError: wrong shape or dtype, ids outside the vocabulary, more positions than the block size, `at`
-                outside them, or a tap that returns no tensor of the activation's shape.
+            InputError: wrong shape or dtype, ids outside the vocabulary, more positions than the block size or the
+                cache has room for, `at` outside them, or a tap that returns no tensor of the activation's shape.
         """
         self._check(tokens)
         if at is not None:
             _check_at(at, tokens)
+        if cache is None:
+            return self._logits(tokens, tap, at, None, slice(tokens.shape[1]))
+        with torch.no_grad():
+            return self._logits(tokens, tap, at, cache, cache.begin(tokens))
+
+    def _logits(
+        self, tokens: Tensor, tap: Tap | None, at: Tensor | None, cache: Cache | None, place: slice | Tensor
+    ) -> Tensor:
+        """The forward pass, of tokens at the positions `place`."""
         residual = self.wte(tokens)
         position_channels = None
         if self.config.positions == "learned":
-            residual = residual + self.wpe.weight[: tokens.shape[1]]
+            residual = residual + self.wpe.weight[place]
         elif self.config.positions != "none":
-            position_channels = self.wpe.weight[: tokens.shape[1]]
+            position_channels = self.wpe.weight[place]
         for layer, block in enumerate(self.blocks):
-            residual = block(residual, position_channels, None if tap is None else _Prefixed(tap, layer))
+            layer_tap = None if tap is None else _Prefixed(tap, layer)
+            residual = block(residual, position_channels, layer_tap, None if cache is None else cache.layers[layer])
         if tap is not None:
             residual = _tapped(tap, FINAL_SITE, residual)
         if at is not None:
@@ -137,38 +155,7 @@ class GPT(nn.Module):
 
         return sparsify(self)
 
-    @torch.no_grad()
-    def generate(
-        self,
-        tokens: Int64[Tensor, "B T"],
-        max_new_tokens: int = 64,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-    ) -> Int64[Tensor, "B N"]:
-        """Continue each row by sampling `max_new_tokens` tokens; temperature 0 takes the likeliest.
-
-        Prompts longer than the block size are read from their end. Greedy rows do not depend on each other; sampled
-        ones share the seed's random numbers, so a row's continuation depends on how many rows there are.
-
-        Args:
-            top_k: sample among the k likeliest tokens only.
-            top_p: sample among the likeliest tokens that together hold this probability only.
-
-        Raises:
-            InputError: tokens as `forward` refuses them, a setting out of its range, or logits of NaN or infinity.
-        """
-        self._check(tokens[..., -self.config.block_size :])
-        _check_sampling(max_new_tokens, temperature, top_k, top_p)
-        generator = torch.Generator(tokens.device).manual_seed(seed)
-        last = torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device)
-        for _ in range(max_new_tokens):
-            window = tokens[:, -self.config.block_size :]
-            logits = self(window, at=last + window.shape[1] - 1)
-            token = _sample(logits, temperature, top_k, top_p, generator)
-            tokens = torch.cat([tokens, token], dim=1)
-        return tokens
+    generate = generate
 
     def _check(self, tokens: Tensor) -> None:
         if tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.shape[1] == 0:
@@ -182,8 +169,8 @@ class GPT(nn.Module):
                 "shorten the text or train with a larger block_size"
             )
         # On a GPU this look would wait for all queued work; its own device assert catches bad ids there.
-        if tokens.device.type == "cpu" and len(tokens):
-            low, high = int(tokens.min()), int(tokens.max())
+        if tokens.device.type == "cpu" and len(tokens) and not torch.compiler.is_compiling():
+            low, high = map(int, tokens.aminmax())
             if low < 0 or high >= self.config.vocab_size:
                 raise InputError(
                     f"token id {low if low < 0 else high} is outside the vocabulary 0..{self.config.vocab_size - 1}"
@@ -204,10 +191,12 @@ class Block(nn.Module):
             self.ln_p1 = _norm(config, config.d_position)
             self.ln_p2 = _norm(config, config.d_position)
 
-    def forward(self, residual: Tensor, positions: Tensor | None, tap: "_Prefixed | None") -> Tensor:
+    def forward(
+        self, residual: Tensor, positions: Tensor | None, tap: "_Prefixed | None", cache: LayerCache | None = None
+    ) -> Tensor:
         residual = residual if tap is None else tap("resid_in", residual)
         normed = self._read(self.ln_1(residual), positions, "ln_p1")
-        residual = self._add(residual, self.attn(normed, tap), "resid_post_attn")
+        residual = self._add(residual, self.attn(normed, tap, cache), "resid_post_attn")
         residual = residual if tap is None else tap("resid_mid", residual)
         normed = self._read(self.ln_2(residual), positions, "ln_p2")
         return self._add(residual, self.mlp(normed, tap), "resid_post_mlp")
@@ -236,19 +225,39 @@ class Attention(nn.Module):
         self.c_proj = Linear(config.heads_width, config.d_model, bias=config.bias)
         self.sink_logit = nn.Parameter(torch.zeros(config.n_head)) if config.sink else None
 
-    def forward(self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None") -> Float[Tensor, "B T D"]:
+    def forward(
+        self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None", cache: LayerCache | None = None
+    ) -> Float[Tensor, "B T D"]:
         x = _keep(x, self.config, "attn_in")
         x = x if tap is None else tap("attn.act_in", x)
         heads: list[Tensor] = []
         for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True):
             kept = _keep(channels, self.config, f"attn_{name}")
             kept = kept if tap is None else tap(f"attn.{name}", kept)
-            heads.append(kept.unflatten(-1, (self.config.n_head, -1)).transpose(1, 2))
+            heads.append(kept)
         q, k, v = heads
-        y = attention(q, k, v, self.sink_logit).transpose(1, 2).flatten(2)
+        k, v, first = (k, v, None) if cache is None else cache.extend(k, v)
+        y = _attend(q, k, v, self.config.n_head, self.sink_logit, first)
         y = y if tap is None else tap("attn.y", y)
         delta = _keep(self.c_proj(y), self.config, "attn_out")
         return delta if tap is None else tap("attn.resid_delta", delta)
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, n_head: int, sink: Tensor | None, first: Tensor | None
+) -> Float[Tensor, "B T C"]:
+    """Attention over channels of all heads; query i of row b sees keys 0..first[b]+i, or 0..i where that is None."""
+    q, k, v = (x.unflatten(-1, (n_head, -1)).transpose(1, 2) for x in (q, k, v))
+    if first is None:
+        return attention(q, k, v, sink).transpose(1, 2).flatten(2)
+    last = first[:, None] + torch.arange(q.shape[2], device=q.device)
+    hidden = (torch.arange(k.shape[2], device=q.device) > last[..., None])[:, None]
+    scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(hidden, float("-inf"))
+    if sink is not None:
+        column = sink.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, column], dim=-1)
+        v = F.pad(v, (0, 0, 0, 1))
+    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
 class MLP(nn.Module):
@@ -317,38 +326,10 @@ def _check_at(at: Tensor, tokens: Tensor) -> None:
         raise InputError(
             f"at has shape {tuple(at.shape)} and dtype {at.dtype}; expected int64 [{rows}], one position a sequence"
         )
-    if at.device.type == "cpu" and rows and not 0 <= int(at.min()) <= int(at.max()) < positions:
+    if (
+        at.device.type == "cpu"
+        and rows
+        and not torch.compiler.is_compiling()
+        and not 0 <= int(at.min()) <= int(at.max()) < positions
+    ):
         raise InputError(f"at holds {at.tolist()}; expected positions 0..{positions - 1}")
-
-
-def _check_sampling(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if max_new_tokens < 0:
-        raise InputError(f"max_new_tokens is {max_new_tokens}; it must not be negative")
-    if not temperature >= 0 or math.isinf(temperature):
-        raise InputError(f"temperature is {temperature}; it must be 0 or a finite number above")
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k is {top_k}; it must be at least 1")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise InputError(f"top_p is {top_p}; it must be above 0 and at most 1")
-
-
-def _sample(
-    logits: Float[Tensor, "B V"],
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generator: torch.Generator,
-) -> Int64[Tensor, "B 1"]:
-    if not logits.amax(-1).isfinite().all():
-        raise InputError("the model's logits are NaN or infinite, so no token can be chosen; its weights are damaged")
-    if temperature == 0:
-        return logits.argmax(-1, keepdim=True)
-    logits, order = logits.double().sort(stable=True, dim=-1, descending=True)
-    # Relative to the likeliest, so that no temperature, however low, overflows.
-    probabilities = ((logits - logits[:, :1]) / temperature).softmax(-1)
-    if top_p is not None:
-        # A token stays while the likelier ones together fall short of top_p, so the likeliest always stays.
-        probabilities[probabilities.cumsum(-1) - probabilities >= top_p] = 0
-    if top_k is not None:
-        probabilities[:, top_k:] = 0
-    return order.gather(-1, torch.multinomial(probabilities, 1, generator=generator))

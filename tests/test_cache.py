@@ -1,0 +1,158 @@
+"""Reading on with a cache gives what reading everything at once gives, at every site, whatever the rows' lengths."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import randomised, small, some_tokens
+from torch import Tensor
+
+from sparse_circuits.cache import Cache
+from sparse_circuits.errors import InputError
+from sparse_circuits.model import GPT
+from sparse_circuits.sites import Record, site_names
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SCHEMES: list[dict[str, Any]] = [
+    {},
+    {"sink": False},
+    {"positions": "learned"},
+    {"positions": "learned_concat", "d_position": 4},
+    {"positions": "sinusoidal_concat", "d_position": 5, "sink": False},
+    {"d_head": 5, "abs_topk": None, "residual_activation": "relu"},
+]
+
+
+def read_in_chunks(model: GPT, tokens: Tensor, sizes: list[int], tap: Any = None) -> Tensor:
+    cache = Cache(model.config, len(tokens))
+    parts = []
+    for chunk in tokens.split(sizes, dim=1):
+        parts.append(model(chunk, tap=tap, cache=cache))
+        cache.advance(chunk.shape[1])
+    return torch.cat(parts, dim=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize("sizes", [[8], [1] * 8, [3, 1, 4], [7, 1]], ids=str)
+@pytest.mark.parametrize("changes", SCHEMES, ids=lambda changes: "-".join(map(str, changes.values())) or "default")
+def test_reading_in_chunks_is_reading_at_once(changes: dict[str, Any], sizes: list[int], dtype: torch.dtype) -> None:
+    model, tokens = randomised(small(**changes), dtype=dtype), some_tokens(small(), length=8)
+    error = 1e-11 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(read_in_chunks(model, tokens, sizes), model(tokens).detach(), rtol=error, atol=error)
+
+
+@given(data=st.data(), changes=st.sampled_from(SCHEMES))
+@settings(max_examples=25, deadline=None)
+def test_rows_of_any_lengths_do_not_meet(data: st.DataObject, changes: dict[str, Any]) -> None:
+    """Each row keeps as many tokens of each chunk as it likes; the others are somebody's guess and leave no trace."""
+    model, texts = randomised(small(**changes)), some_tokens(small(), rows=3, length=8)
+    expected = model(texts).detach()
+    cache, done = Cache(model.config, 3), [0, 0, 0]
+    for step in range(data.draw(st.integers(1, 4))):
+        count = data.draw(st.integers(0, 8 - max(done))) if step else data.draw(st.integers(1, 8))
+        if not count:
+            break
+        kept = data.draw(st.lists(st.integers(0, count), min_size=3, max_size=3))
+        chunk = some_tokens(small(), length=count, seed=step)
+        for row in range(3):
+            chunk[row, : kept[row]] = texts[row, done[row] : done[row] + kept[row]]
+        at = torch.tensor([max(0, number - 1) for number in kept])
+        logits = model(chunk, at=at, cache=cache) if step % 2 else model(chunk, cache=cache)[torch.arange(3), at]
+        cache.advance(kept)
+        done = [before + number for before, number in zip(done, kept, strict=True)]
+        assert cache.lengths.tolist() == done
+        for row in range(3):
+            if kept[row]:
+                torch.testing.assert_close(logits[row], expected[row, done[row] - 1], rtol=1e-11, atol=1e-11)
+
+
+@given(rows=st.lists(st.integers(0, 3), max_size=6))
+@settings(max_examples=25, deadline=None)
+def test_rows_leave_change_places_and_multiply(rows: list[int]) -> None:
+    model, tokens = randomised(small(positions="learned")), some_tokens(small(), rows=4, length=6)
+    cache, lengths = Cache(model.config, 4, capacity=7), [4, 2, 5, 1]
+    model(tokens[:, :5], cache=cache)
+    cache.advance(lengths)
+    cache.take(rows)
+    assert cache.lengths.tolist() == [lengths[row] for row in rows]
+    following = torch.tensor([[int(tokens[row, lengths[row]])] for row in rows], dtype=torch.int64).view(-1, 1)
+    logits = model(following, cache=cache)
+    for row, found in zip(rows, logits, strict=True):
+        whole = model(tokens[row : row + 1, : lengths[row] + 1])[0, -1:].detach()
+        torch.testing.assert_close(found, whole, rtol=1e-11, atol=1e-11)
+
+
+def test_a_tap_sees_each_site_at_the_new_positions_and_changes_what_is_kept() -> None:
+    model, tokens = randomised(small()), some_tokens(small(), length=8)
+    steering = torch.randn(12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    seen: list[dict[str, Tensor]] = []
+
+    def tap(site: str, activation: Tensor) -> Tensor:
+        if site == site_names(model.config)[0]:
+            seen.append({})
+        seen[-1][site] = activation + steering[: activation.shape[-1]] if site.endswith((".k", "mid")) else activation
+        return seen[-1][site]
+
+    logits = read_in_chunks(model, tokens, [3, 1, 4], tap)
+    recorder = Record(site_names(model.config))
+    whole = model(tokens, tap=lambda site, x: recorder(site, tap(site, x))).detach()
+    torch.testing.assert_close(logits, whole, rtol=1e-11, atol=1e-11)
+    assert len(seen) == 4
+    for site in site_names(model.config):
+        together = torch.cat([part[site] for part in seen[:3]], dim=1)
+        torch.testing.assert_close(together, recorder.sites[site].detach(), rtol=1e-11, atol=1e-11)
+
+
+def test_reading_with_a_cache_keeps_no_gradient() -> None:
+    model = GPT(small())
+    assert not model(some_tokens(small()), cache=Cache(model.config, 3)).requires_grad
+
+
+@pytest.mark.parametrize("capacity", [0, 9])
+def test_a_capacity_the_model_has_not_is_refused(capacity: int) -> None:
+    with pytest.raises(InputError, match=f"a cache of {capacity} positions; expected 1 to the model's block size, 8"):
+        Cache(small(), 1, capacity)
+
+
+@pytest.mark.parametrize("counts", [3, -1, [0, 1, 3], [2, -1, 2]], ids=str)
+def test_keeping_what_was_not_read_is_refused(counts: Any) -> None:
+    model = GPT(small())
+    cache = Cache(model.config, 3)
+    model(some_tokens(small(), length=2), cache=cache)
+    with pytest.raises(InputError, match="2 were read; keep 0 to 2"):
+        cache.advance(counts)
+    cache.advance(2)
+    with pytest.raises(InputError, match="cannot keep 1 positions: 0 were read"):
+        cache.advance(1)
+
+
+def test_what_does_not_fit_the_cache_is_refused_and_leaves_it_as_it_was() -> None:
+    model, tokens = randomised(small()), some_tokens(small(), length=8)
+    cache = Cache(model.config, 3, capacity=6)
+    model(tokens[:, :4], cache=cache)
+    cache.advance([4, 1, 1])
+    for wrong, message in (
+        (tokens[:, 4:7], "the cache holds 4 positions of at most 6, so 3 more do not fit"),
+        (tokens[:2, 4:5], "tokens have 2 rows and the cache 3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            model(wrong, cache=cache)
+    logits = model(tokens[:, 4:6], cache=cache)
+    torch.testing.assert_close(logits[0], model(tokens)[0, 4:6].detach(), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.usefixtures("unannotated")
+def test_a_compiled_model_computes_the_same() -> None:
+    config = small(n_layer=1, positions="learned", abs_topk_sites=("attn_q", "mlp_neuron"))
+    model, tokens = randomised(config), some_tokens(config, length=7)
+    with torch.no_grad():
+        compiled, expected = torch.compile(model, backend="eager"), model(tokens)
+        torch.testing.assert_close(compiled(tokens), expected)
+        cache = Cache(config, 3)
+        model(tokens[:, :4], cache=cache)
+        cache.advance(4)
+        torch.testing.assert_close(compiled(tokens[:, 4:], cache=cache), expected[:, 4:])
