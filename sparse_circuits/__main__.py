@@ -25,6 +25,7 @@ VERBS = {
     "tasks": "list the tasks, or show the pairs of one and how a model does on it",
     "prune": "find the circuit of a task in a model",
     "generate": "continue a prompt",
+    "bench": "measure speed and memory beside dense PyTorch",
 }
 
 

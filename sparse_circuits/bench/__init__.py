@@ -1,0 +1,1 @@
+"""Measured beside what a user would run instead: `shapes`, the opponent, our side, and the cases that pair them."""
