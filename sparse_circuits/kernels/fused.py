@@ -1,4 +1,4 @@
-"""Activations in one pass over memory: a norm or nonlinearity, AbsTopK after it, and the masks of pruning.
+"""Steps of a model in one pass over memory: a norm or nonlinearity with AbsTopK, the masks of pruning, the loss.
 
 Each function is a few lines of PyTorch (`fused_reference`), whose meaning it keeps: on the CPU, in fp32 and bf16, one
 kernel each way does it all (`fused_cpu`), since such steps only wait for memory. Elsewhere, and where `kernels.use`
@@ -6,6 +6,7 @@ says so, those lines run.
 
 1. `keep_norm`, `keep_gelu`, `keep_relu`: RMSNorm, GELU or ReLU, then AbsTopK.
 2. `hold`, `keep_hold`: m * x + (1 - m) * held, of x or of what AbsTopK keeps of it.
+3. `add_rows`, `cross_entropy`: the bigram table's rows on top of the logits, and the loss.
 
 A mask can be given to the first three as well. AbsTopK follows the rules of `sparsity.abs_topk`, applied to values in
 the dtype of x. For the gradient the input is stored and a few bytes a row; what was kept is computed again. The sums
@@ -15,7 +16,7 @@ over rows that a norm's weight and a mask get are the same for any number of thr
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -84,6 +85,48 @@ def keep_hold(
     return _Keep.apply(x, None, mask, held, "plain", k, 0.0)
 
 
+def add_rows(
+    logits: Float[Tensor, "*rows n"],
+    table: Float[Tensor, "tokens n"],
+    tokens: Int64[Tensor, "*rows"],
+    bias: Float[Tensor, "n"] | None = None,
+) -> Float[Tensor, "*rows n"]:
+    """logits + bias + table[tokens], in the dtype that PyTorch gives the sum.
+
+    Raises:
+        InputError: a token that the table has no row for.
+    """
+    _check_tokens(tokens, len(table), "add_rows: tokens")
+    plain = table.is_contiguous() and (bias is None or (bias.is_contiguous() and not bias.requires_grad))
+    if not plain or not _compiles(logits, table, bias):
+        return reference.add_rows(logits, table, tokens, bias)
+    return _AddRows.apply(logits, table, tokens, bias)
+
+
+def cross_entropy(logits: Float[Tensor, "*rows n"], targets: Int64[Tensor, "*rows"]) -> Float[Tensor, ""]:
+    """The mean of -log softmax(logits) at the targets, fp32 (fp64 for fp64 logits); NaN for no rows.
+
+    Raises:
+        InputError: a target that is not one of 0..n-1.
+    """
+    _check_tokens(targets, logits.shape[-1], "cross_entropy: targets")
+    if not _compiles(logits):
+        return reference.cross_entropy(logits, targets)
+    if not (torch.is_grad_enabled() and logits.requires_grad):
+        from sparse_circuits.kernels import fused_cpu
+
+        return fused_cpu.cross_entropy(logits.detach(), targets, False)[0]
+    return _CrossEntropy.apply(logits, targets)
+
+
+def _check_tokens(tokens: Tensor, count: int, what: str) -> None:
+    # Elsewhere than on the CPU the look would wait for all queued work, and traced code cannot look.
+    if tokens.device.type == "cpu" and tokens.numel() and not torch.compiler.is_compiling():
+        low, high = (int(bound) for bound in torch.aminmax(tokens))
+        if low < 0 or high >= count:
+            raise InputError(f"{what} must be from 0 to {count - 1}, got {low if low < 0 else high}")
+
+
 def _check(k: int, mask: Tensor | None, held: Tensor | None) -> None:
     if k < 1:
         raise InputError(f"k counts the entries to keep and must be 1 or more, got {k}")
@@ -134,3 +177,43 @@ class _Keep(torch.autograd.Function):
         if ctx.by_result:
             return fused_cpu.slope(gradients[0], x, y, keep, rows), *[None] * 6
         return *fused_cpu.backward(gradients[0], x, keep, rows, ctx.needs_input_grad[:3]), *[None] * 4
+
+
+class _AddRows(torch.autograd.Function):
+    """Logits and rows of a table, with gradients of both."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, table: Tensor, tokens: Tensor, bias: Tensor | None) -> Tensor:
+        from sparse_circuits.kernels import fused_cpu
+
+        ctx.save_for_backward(tokens)
+        ctx.dtype, ctx.count = logits.dtype, len(table)
+        return fused_cpu.add_rows(logits, table, tokens, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from sparse_circuits.kernels import fused_cpu
+
+        (tokens,), gradient = ctx.saved_tensors, gradients[0]
+        of_table = fused_cpu.sum_rows(gradient, tokens, ctx.count) if ctx.needs_input_grad[1] else None
+        return gradient.to(ctx.dtype), of_table, None, None
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """The loss; the forward pass computes its gradient too."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        from sparse_circuits.kernels import fused_cpu
+
+        loss, gradient = fused_cpu.cross_entropy(logits, targets, True)
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        factor = float(gradients[0])
+        return gradient if factor == 1 else gradient * factor, None

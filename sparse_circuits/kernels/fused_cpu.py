@@ -1,16 +1,16 @@
-"""The fused activations on the CPU: memory and jobs for `fused_loops`."""
+"""The fused kernels on the CPU: memory and jobs for `fused_loops` and `output_loops`."""
 
 import ctypes
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
-from sparse_circuits.kernels import fused_loops
+from sparse_circuits.kernels import fused_loops, output_loops
 from sparse_circuits.kernels.cpu import FORMATS
 from sparse_circuits.kernels.fused_loops import BLOCK_ROWS, GELU, NORM, PLAIN, RELU
-from sparse_circuits.kernels.jobs import at, empty_like, job_type, refuses, rows_of, start
+from sparse_circuits.kernels.jobs import at, empty, empty_like, job_type, refuses, rows_of, start
 
 DTYPES = (torch.float32, torch.bfloat16)
 KINDS = {"plain": PLAIN, "norm": NORM, "gelu": GELU, "relu": RELU}
@@ -24,6 +24,11 @@ _JOBS = {
     torch.bfloat16: job_type(_FIELDS, "epsilon", unit=ctypes.c_int16),
 }
 _SUMS = job_type("x y rows")
+_OUTPUT = "x y table bias tokens order begin losses n x_step magnitude"
+_OUTPUT_JOBS = {
+    torch.float32: job_type(_OUTPUT, "part", unit=ctypes.c_int32),
+    torch.bfloat16: job_type(_OUTPUT, "part", unit=ctypes.c_int16),
+}
 
 
 class Keep(NamedTuple):
@@ -103,7 +108,7 @@ def _sum(partial: Float[Tensor, "blocks n"] | None) -> Float[Tensor, "n"] | None
     return result
 
 
-def _job(rows: Float[Tensor, "rows n"], keep: Keep, **addresses: int) -> ctypes.Structure:
+def _job(rows: Float[Tensor, "rows n"], keep: Keep, **addresses: int) -> Any:
     form, n = FORMATS[rows.dtype], rows.shape[1]
     return _JOBS[rows.dtype](
         x=at(rows),
@@ -121,3 +126,51 @@ def _job(rows: Float[Tensor, "rows n"], keep: Keep, **addresses: int) -> ctypes.
         stride=form.stride,
         **addresses,
     )
+
+
+def add_rows(
+    logits: Float[Tensor, "*rows n"],
+    table: Float[Tensor, "tokens n"],
+    tokens: Int64[Tensor, "*rows"],
+    bias: Float[Tensor, "n"] | None,
+) -> Float[Tensor, "*rows n"]:
+    """logits + bias + table[tokens], fp32."""
+    rows, y, tokens = rows_of(logits), empty_like(logits, torch.float32), tokens.contiguous()
+    _output(output_loops.add_rows, rows, y=at(y), table=at(table), bias=at(bias), tokens=at(tokens))
+    return y
+
+
+def sum_rows(
+    gradient: Float[Tensor, "*rows n"], tokens: Int64[Tensor, "*rows"], count: int
+) -> Float[Tensor, "tokens n"]:
+    """For each of `count` tokens the sum of its rows of the gradient (fp32), in their order."""
+    rows, tokens = rows_of(gradient), tokens.flatten()
+    order = torch.argsort(tokens, stable=True)
+    begin = torch.zeros(count + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(tokens, minlength=count), 0, out=begin[1:])
+    y = empty((count, rows.shape[1]), rows.dtype)
+    job = _output_job(rows, y=at(y), order=at(order), begin=at(begin))
+    job.total, job.claim = count, max(1, CLAIM // rows.shape[1])
+    start(output_loops.sum_rows, job)
+    return y
+
+
+def cross_entropy(
+    logits: Float[Tensor, "*rows n"], targets: Int64[Tensor, "*rows"], with_gradient: bool
+) -> tuple[Float[Tensor, ""], Float[Tensor, "*rows n"] | None]:
+    """The mean loss, and on request its gradient."""
+    rows, targets = rows_of(logits), targets.contiguous()
+    losses, gradient = torch.empty(len(rows)), empty_like(logits) if with_gradient else None
+    _output(output_loops.cross_entropy, rows, y=at(gradient), tokens=at(targets), losses=at(losses), part=1 / len(rows))
+    return losses.double().mean().float(), gradient
+
+
+def _output(kernel: Any, rows: Float[Tensor, "rows n"], **fields: int | float) -> None:
+    job = _output_job(rows, **fields)
+    job.total, job.claim = len(rows), max(1, CLAIM // rows.shape[1])
+    start(kernel, job)
+
+
+def _output_job(rows: Float[Tensor, "rows n"], **fields: int | float) -> Any:
+    magnitude = FORMATS[rows.dtype].magnitude
+    return _OUTPUT_JOBS[rows.dtype](x=at(rows), n=rows.shape[1], x_step=rows.stride(0), magnitude=magnitude, **fields)

@@ -3,10 +3,11 @@
 1. `hold`: m * x + (1 - m) * held, in float32 at least, rounded once.
 2. `keep_norm`, `keep_gelu`, `keep_relu`: a norm or nonlinearity, rounded to the dtype of x, then AbsTopK, then `hold`
    where a mask is given.
+3. `add_rows`, `cross_entropy`: the bigram table's rows, and the loss, in float32 at least.
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,3 +51,19 @@ def keep_relu(
 def _keep(x: Tensor, k: int, mask: Tensor | None, held: Tensor | None) -> Tensor:
     kept = abs_topk(x, k)
     return kept if mask is None or held is None else hold(kept, mask, held)
+
+
+def add_rows(
+    logits: Float[Tensor, "*rows n"],
+    table: Float[Tensor, "tokens n"],
+    tokens: Int64[Tensor, "*rows"],
+    bias: Float[Tensor, "n"] | None,
+) -> Float[Tensor, "*rows n"]:
+    """logits + bias + table[tokens]."""
+    return (logits if bias is None else logits + bias) + F.embedding(tokens, table)
+
+
+def cross_entropy(logits: Float[Tensor, "*rows n"], targets: Int64[Tensor, "*rows"]) -> Float[Tensor, ""]:
+    """The mean of -log softmax(logits) at the targets; NaN for no rows."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(wide.flatten(0, -2), targets.flatten())

@@ -3,13 +3,13 @@
 1. `job_type`: the record a kernel is told its work by, with the fields that `threads.run` fills.
 2. `start`: compile the kernel for this type of job where that has not happened, and run it.
 3. `refuses`: which tensors compiled code can read.
-4. `rows_of`, `empty_like`, `at`: a tensor as rows, memory for a result, and addresses.
+4. `rows_of`, `empty`, `at`: a tensor as rows, memory for a result, and addresses.
 """
 
 import ctypes
 import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,8 +70,13 @@ def rows_of(x: Float[Tensor, "*rows n"]) -> Float[Tensor, "all n"]:
 
 
 def empty_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Contiguous memory for a result. Very large blocks come page by page from the system; large pages are cheap."""
-    result = torch.empty(x.shape, dtype=dtype or x.dtype)
+    """Contiguous memory for a result of the shape of x."""
+    return empty(x.shape, dtype or x.dtype)
+
+
+def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Memory for a result. Very large blocks come page by page from the system; large pages make that cheap."""
+    result = torch.empty(shape, dtype=dtype)
     if result.nbytes >= 16 * HUGE_PAGE and sys.platform == "linux":
         begin = -(-result.data_ptr() // HUGE_PAGE) * HUGE_PAGE
         end = (result.data_ptr() + result.nbytes) // HUGE_PAGE * HUGE_PAGE
