@@ -93,12 +93,13 @@ def fill(job_at):
             for word in range(in_row):
                 bits = words[row * in_row + word]
                 while bits != 0:
-                    j = word * WORD + lowest_bit(bits)
-                    entry = x[row * job.x_step + j]
-                    column[place], value[place] = j, entry
-                    odd += not np.isfinite(entry)
+                    column[place] = word * WORD + lowest_bit(bits)
                     place += 1
                     bits &= bits - 1
+            # Apart from the loop above, whose branches nobody can foresee, these reads do not wait for each other.
+            for entry in range(start_of[row], place):
+                value[entry] = x[row * job.x_step + column[entry]]
+                odd += not np.isfinite(value[entry])
     fetch_add(job.found, odd)
 
 
@@ -170,36 +171,32 @@ def _gather(x, step, channels, first, count, tile, width, marks):
 
 @njit
 @no_type_check
-def _mend(tile, channels, column, start, stop, p, out):
-    """NaN in place p of an output unless the row has met all inputs of position p that are NaN or infinite."""
-    inputs, outputs = pointer(tile, np.float32(0)), pointer(out, np.float32(0))
-    missing = 0
-    for c in range(channels):
-        missing += not np.isfinite(inputs[c * LINE + p])
-    for entry in range(start, stop):
-        missing -= not np.isfinite(inputs[column[entry] * LINE + p])
-    if missing > 0:
-        outputs[p] = np.float32(np.nan)
+def _mend(job, tile, row, marks, positions, out):
+    """NaN in the line of a row at each position that has NaN or infinity in an input whose weight is zero."""
+    start_of, column = pointer(job.start, np.int32(0)), pointer(job.column, np.int32(0))
+    inputs, outputs, marked = pointer(tile, np.float32(0)), pointer(out, np.float32(0)), pointer(marks, np.float32(0))
+    for p in range(positions):
+        if marked[p] != marked[p]:
+            missing = 0
+            for c in range(job.columns):
+                missing += not np.isfinite(inputs[c * LINE + p])
+            for entry in range(start_of[row], start_of[row + 1]):
+                missing -= not np.isfinite(inputs[column[entry] * LINE + p])
+            if missing > 0:
+                outputs[p] = np.float32(np.nan)
 
 
 @njit
 @no_type_check
-def _write(out, rows, count, y, step, past_cache, spare):
+def _write_part(out, rows, count, y, step, spare):
     """Turn `rows` lines of LINE floats, LANES at most, into `count` positions of y, at address y, `step` apart."""
     turned = pointer(spare, np.float32(0))
     for group in range(0, count, LANES):
-        source, target = out + FLOAT * group, y + FLOAT * group * step
-        if rows == LANES and count - group >= LANES:
-            if past_cache:
-                transpose_past_cache(source, LINE, LANES - 1, target, step, 0)
-            else:
-                transpose_block(source, LINE, LANES - 1, target, step, 0)
-        else:
-            transpose_block(source, LINE, LANES - 1, spare, LANES, 0)
-            outputs = pointer(target, np.float32(0))
-            for p in range(min(LANES, count - group)):
-                for row in range(rows):
-                    outputs[p * step + row] = turned[p * LANES + row]
+        outputs = pointer(y + FLOAT * group * step, np.float32(0))
+        transpose_block(out + FLOAT * group, LINE, LANES - 1, spare, LANES, 0)
+        for p in range(min(LANES, count - group)):
+            for row in range(rows):
+                outputs[p * step + row] = turned[p * LANES + row]
 
 
 @no_type_check
@@ -209,15 +206,20 @@ def tiles(job_at):
     Work is claimed in units: each tile has `parts` of them, which share its rows.
     """
     job = carray(job_at, 1)[0]
-    bias, start_of = pointer(job.bias, np.float32(0)), pointer(job.start, np.int32(0))
-    column = pointer(job.column, np.int32(0))
-    scratch = np.empty((job.columns + LANES + LANES + 1) * LINE, np.float32)
+    # Read once: for all the compiler knows, what is written below might be the job.
+    rows, columns, column, value, all_positions = job.rows, job.columns, job.column, job.value, job.positions
+    x, x_step, y, parts, past_cache = job.x, job.x_step, job.y, job.parts, job.past_cache != 0
+    start_of = pointer(job.start, np.int32(0))
+    scratch = np.empty((columns + LANES + LANES + 1) * LINE, np.float32)
     tile = (scratch.ctypes.data + VECTOR - 1) // VECTOR * VECTOR
-    out = tile + FLOAT * LINE * job.columns
+    out = tile + FLOAT * LINE * columns
     spare = out + FLOAT * LINE * LANES
     marks = spare + FLOAT * LANES * LANES
     marked = pointer(marks, np.float32(0))
-    blocks = (job.rows + LANES - 1) // LANES
+    zero = np.zeros(1, np.float32)
+    bias, bias_step = (job.bias, 1) if job.bias != 0 else (zero.ctypes.data, 0)
+    bias = pointer(bias, np.float32(0))
+    blocks = (rows + LANES - 1) // LANES
     gathered, odd = -1, False
     turn = first_turn(job)
     while True:
@@ -225,30 +227,37 @@ def tiles(job_at):
         if start == stop:
             break
         for unit in range(start, stop):
-            number, part = unit // job.parts, unit % job.parts
+            number, part = unit // parts, unit % parts
             first = number * LINE
-            positions = min(LINE, job.positions - first)
+            positions = min(LINE, all_positions - first)
             if number != gathered:
-                _gather(job.x, job.x_step, job.columns, first, positions, tile, LINE, marks)
+                _gather(x, x_step, columns, first, positions, tile, LINE, marks)
                 gathered, odd = number, False
                 for p in range(positions):
                     odd |= marked[p] != marked[p]
-            for block in range(blocks * part // job.parts, blocks * (part + 1) // job.parts):
+            for block in range(blocks * part // parts, blocks * (part + 1) // parts):
                 top = block * LANES
-                rows = min(LANES, job.rows - top)
-                for row in range(rows):
-                    begin = bias[top + row] if job.bias != 0 else np.float32(0)
-                    entries, stop_entries = start_of[top + row], start_of[top + row + 1]
-                    line = out + FLOAT * LINE * row
-                    accumulate(tile, job.column, job.value, entries, stop_entries, begin, line)
-                    if odd:
-                        for p in range(positions):
-                            if marked[p] != marked[p]:
-                                _mend(tile, job.columns, column, entries, stop_entries, p, line)
-                y = job.y + FLOAT * (first * job.rows + top)
-                _write(out, rows, positions, y, job.rows, job.past_cache != 0, spare)
+                size = min(LANES, rows - top)
+                for row in range(size):
+                    entry, end = start_of[top + row], start_of[top + row + 1]
+                    begin = bias[(top + row) * bias_step]
+                    accumulate(tile, column, value, entry, end, begin, out + FLOAT * LINE * row)
+                if odd:
+                    for row in range(size):
+                        _mend(job, tile, top + row, marks, positions, out + FLOAT * LINE * row)
+                place = y + FLOAT * (first * rows + top)
+                if size < LANES or positions < LINE:
+                    _write_part(out, size, positions, place, rows, spare)
+                elif past_cache:
+                    for group in range(0, LINE, LANES):
+                        target = place + FLOAT * group * rows
+                        transpose_past_cache(out + FLOAT * group, LINE, LANES - 1, target, rows, 0)
+                else:
+                    for group in range(0, LINE, LANES):
+                        target = place + FLOAT * group * rows
+                        transpose_block(out + FLOAT * group, LINE, LANES - 1, target, rows, 0)
     # Memory is freed after the last line that names it.
-    scratch[0] = np.float32(0)
+    scratch[0] = zero[0]
 
 
 @no_type_check
@@ -264,9 +273,13 @@ def scatter(job_at):
         for i in range(outputs):
             y[result + i] = bias[i] if job.bias != 0 else np.float32(0)
         odd = 0
-        for j in range(channels):
-            factor = x[inputs + j]
-            if factor != np.float32(0) or not job.finite:
+        for word in range(0, channels, WORD):
+            size = min(WORD, channels - word)
+            bits = _word(job.x, inputs + word, size) if job.finite else ~(np.int64(-2) << size - 1)
+            while bits != 0:
+                j = word + lowest_bit(bits)
+                bits &= bits - 1
+                factor = x[inputs + j]
                 odd += not np.isfinite(factor)
                 for entry in range(start_of[j], start_of[j + 1]):
                     y[result + column[entry]] += value[entry] * factor
@@ -293,10 +306,10 @@ def _clear(tile, channels, first):
 
 @njit
 @no_type_check
-def _sample(left, right, row, column, first, size, parts, value):
+def _sample(left, right, row_of, column, first, size, parts, value):
     """Add to `size` values, LANES at most, from entry `first` on the products of their lines of two long tiles."""
     for k in range(size):
-        line = left + FLOAT * LONG_LINE * np.int64(row[first + k])
+        line = left + FLOAT * LONG_LINE * np.int64(row_of[first + k])
         other = right + FLOAT * LONG_LINE * np.int64(column[first + k])
         multiply_lines(line, other, parts + VECTOR * k)
     if size == LANES:
@@ -314,17 +327,21 @@ def _sample(left, right, row, column, first, size, parts, value):
 def sample(job_at):
     """value[segment, entry] = sum of y[p, row] * x[p, column] over the positions of each of `total` segments.
 
-    A segment is `parts` long tiles. The rows of the entries are given in y_column.
+    A segment is `parts` long tiles.
     """
     job = carray(job_at, 1)[0]
-    row, column = pointer(job.y_column, np.int32(0)), pointer(job.column, np.int32(0))
+    start_of, column = pointer(job.start, np.int32(0)), pointer(job.column, np.int32(0))
     values = pointer(job.value, np.float32(0))
     scratch = np.zeros((job.rows + job.columns + 7) * LONG_LINE, np.float32)
     left = (scratch.ctypes.data + VECTOR - 1) // VECTOR * VECTOR
     right = left + FLOAT * LONG_LINE * job.rows
     parts = right + FLOAT * LONG_LINE * job.columns
     marks = parts + VECTOR * (LANES + 1)
-    entries = pointer(job.start, np.int32(0))[job.rows]
+    entries = start_of[job.rows]
+    row_of = np.empty(entries, np.int32)
+    for row in range(job.rows):
+        for entry in range(start_of[row], start_of[row + 1]):
+            row_of[entry] = row
     turn = first_turn(job)
     while True:
         start, stop, turn = share(job, turn)
@@ -345,6 +362,6 @@ def sample(job_at):
                     _clear(right, job.columns, positions)
                 for entry in range(0, entries, LANES):
                     size = min(LANES, entries - entry)
-                    _sample(left, right, row, column, entry, size, parts, job.value + FLOAT * begin)
+                    _sample(left, right, row_of, column, entry, size, parts, job.value + FLOAT * begin)
     # Memory is freed after the last line that names it.
     scratch[0] = np.float32(0)

@@ -1,15 +1,19 @@
 """Products of sparse weights with activations on the CPU, and their gradients.
 
 1. `SparseMatrix`: the nonzeros of a weight, row by row.
-2. `multiply`: x times the transpose of the matrix, as `torch.nn.functional.linear` has it.
+2. `multiply`: x times the transpose of the matrix, as `torch.nn.functional.linear` has it: by tiles of positions, or
+   for few positions by scattering, whichever takes less time.
 3. `sparse_linear`: the same with gradients of x and bias, for weights that stay.
 4. `trained_linear`: the same with a gradient of the dense weight, too.
+5. `worthwhile`: whether all this beats a dense product.
+
+The same numbers come out whatever the number of threads.
 """
 
 import ctypes
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -20,19 +24,36 @@ from torch.autograd.function import once_differentiable
 
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels import product_loops
-from sparse_circuits.kernels.blocks import LINE, LONG_LINE
+from sparse_circuits.kernels.blocks import LANES, LINE, LONG_LINE
 from sparse_circuits.kernels.threads import Work, compiled, run
 
-FIELDS = (
-    "address segments shared number total claim rows columns positions start column value found finite "
-    "x x_step y y_start y_column bias parts past_cache"
-)
+# Entries of a dense matrix that a thread claims at a time.
+CLAIM = 32768
+# Results from this size on are written around the cache: 16 to 25% faster on a machine with 32 MB of it.
+PAST_CACHE = 1 << 24
+# Less work than this, in nanoseconds, is not worth waking other threads for.
+ALONE = 40_000
+# Nor is a shorter product worth counting which of its inputs are zero.
+COUNTING = 10_000
+# How many pieces the sum over positions in a sampled weight gradient has at most.
+SEGMENTS = 32
+PLAIN = (Tensor, torch.nn.Parameter)
+# Nanoseconds: what a product takes beyond its loops; the same of dense products, and of each of their products of two.
+OVERHEAD = 5_000
+_DENSE = {"bf16": (20_000, 2 / 200), "fp32": (4_000, 2 / 90)}
 
 
 class Job(ctypes.Structure):
-    """What a kernel is told: counters, who works on what, and addresses and sizes as its docstring says."""
+    """What a kernel is told: who works on what, and the addresses and sizes its docstring says."""
 
-    _fields_ = tuple((name, ctypes.c_int64) for name in FIELDS.split())
+    _fields_ = tuple(
+        (field, ctypes.c_int64)
+        for field in (
+            *("address", "segments", "shared", "number", "total", "claim"),
+            *("rows", "columns", "start", "column", "value", "finite"),
+            *("positions", "x", "x_step", "y", "y_start", "y_column", "bias", "parts", "past_cache", "found"),
+        )
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,26 +75,24 @@ class SparseMatrix:
         """The nonzeros of `weight` (fp32 on the CPU; other floats are converted). NaN is one, -0.0 is none.
 
         Raises:
-            InputError: `weight` is not on the CPU, or has too many nonzeros to count in 31 bits.
+            InputError: `weight` is not plain memory on the CPU, or has too many nonzeros to count in 31 bits.
         """
-        rows, columns = weight.shape
-        dense = _rows(_plain(weight.detach(), "SparseMatrix.from_dense"))
-        start, words = (
-            torch.zeros(rows + 1, dtype=torch.int32),
-            torch.empty(rows * -(-columns // 64), dtype=torch.int64),
-        )
-        job = {"total": rows, "claim": _claim(columns), "columns": columns, "x": dense.data_ptr()}
-        job |= {"x_step": dense.stride(0), "start": start.data_ptr(), "y": words.data_ptr()}
-        _start(product_loops.count, **job)
+        dense = _rows(weight.detach(), "SparseMatrix.from_dense")
+        rows, columns = dense.shape
+        start = dense.new_zeros(rows + 1, dtype=torch.int32)
+        words = dense.new_empty(rows * -(-columns // product_loops.WORD), dtype=torch.int64)
+        job = Job(rows=rows, columns=columns, total=rows, claim=_claim(columns))
+        job.x, job.x_step, job.start, job.y = dense.data_ptr(), dense.stride(0), start.data_ptr(), words.data_ptr()
+        _start(product_loops.count, job)
         counts = start.numpy()
         nnz = int(counts.sum(dtype=np.int64))
         if nnz >= 2**31:
             raise InputError(f"SparseMatrix.from_dense: {nnz} nonzeros do not fit; below 2**31 was expected, split it")
         np.cumsum(counts, out=counts)
-        column, value = torch.empty(nnz, dtype=torch.int32), torch.empty(nnz)
+        column, value = dense.new_empty(nnz, dtype=torch.int32), dense.new_empty(nnz)
         odd = np.zeros(1, np.int64)
-        job |= {"column": column.data_ptr(), "value": value.data_ptr(), "found": odd.ctypes.data}
-        _start(product_loops.fill, **job)
+        job.column, job.value, job.found = column.data_ptr(), value.data_ptr(), odd.ctypes.data
+        _start(product_loops.fill, job)
         return cls((rows, columns), start, column, value, not odd[0])
 
     @property
@@ -88,9 +107,10 @@ class SparseMatrix:
 
     def dense(self) -> Float[Tensor, "rows columns"]:
         """The matrix with its zeros."""
-        result = torch.empty(self.shape)
-        places = {"total": self.shape[0], "claim": _claim(self.shape[1]), "y": result.data_ptr()}
-        _start(product_loops.spread, **self._addresses, **places)
+        result = self.value.new_empty(self.shape)
+        job = self._job()
+        job.total, job.claim, job.y = self.shape[0], _claim(self.shape[1]), result.data_ptr()
+        _start(product_loops.spread, job)
         return result
 
     def transposed(self) -> "SparseMatrix":
@@ -100,18 +120,27 @@ class SparseMatrix:
     @functools.cached_property
     def _transpose(self) -> "SparseMatrix":
         rows, columns = self.shape
-        place, row = torch.zeros(columns + 2, dtype=torch.int32), torch.empty_like(self.column)
+        place, row = self.start.new_zeros(columns + 2), torch.empty_like(self.column)
         value = torch.empty_like(self.value)
-        addresses = {"y": value.data_ptr(), "y_start": place.data_ptr(), "y_column": row.data_ptr()}
-        _start(product_loops.transpose, total=1, claim=1, **self._addresses, **addresses)
+        job = self._job()
+        job.total, job.claim = 1, 1
+        job.y, job.y_start, job.y_column = value.data_ptr(), place.data_ptr(), row.data_ptr()
+        _start(product_loops.transpose, job)
         return SparseMatrix((columns, rows), place[:-1], row, value, self.finite)
 
+    def _job(self) -> Any:
+        """A new job that says what every job with this matrix says."""
+        return Job.from_buffer_copy(self._template)
+
     @functools.cached_property
-    def _addresses(self) -> dict[str, int]:
-        """What every job with this matrix says of it."""
+    def _template(self) -> bytes:
         rows, columns = self.shape
         places = {"start": self.start.data_ptr(), "column": self.column.data_ptr(), "value": self.value.data_ptr()}
-        return {"rows": rows, "columns": columns, "finite": self.finite} | places
+        return bytes(Job(rows=rows, columns=columns, finite=self.finite, **places))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy lies elsewhere in memory: it finds out its own addresses.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def multiply(
@@ -127,31 +156,89 @@ def multiply(
         bias: added to every position.
 
     Raises:
-        InputError: `x` or `bias` does not fit the matrix or is not on the CPU.
+        InputError: `x` or `bias` does not fit the matrix or is not plain memory on the CPU.
     """
     rows, columns = matrix.shape
-    if x.shape[-1] != columns or (bias is not None and bias.shape != (rows,)):
+    positions = x.shape[0]
+    if x.shape[1] != columns or (bias is not None and bias.shape != (rows,)):
         given = f"{tuple(x.shape)}" + (f" and bias {tuple(bias.shape)}" if bias is not None else "")
         raise InputError(f"multiply: expected x [positions, {columns}] and bias [{rows}], got x {given}")
-    x = _rows(_plain(x, "multiply"))
-    bias = _plain(bias, "multiply").contiguous() if bias is not None else None
-    y = torch.empty(x.shape[0], rows)
-    place = {"x": x.data_ptr(), "x_step": x.stride(0), "y": y.data_ptr(), "positions": x.shape[0]}
-    place["bias"] = bias.data_ptr() if bias is not None else 0
-    if x.shape[0] <= 2:
-        _start(product_loops.scatter, total=1, claim=1, **matrix.transposed()._addresses, **place)
+    x = _rows(x, "multiply")
+    y = x.new_empty(positions, rows)
+    if not y.numel():
+        return y
+    few = _prefers_scatter(matrix, x)
+    job = (matrix.transposed() if few else matrix)._job()
+    job.positions, job.x, job.x_step, job.y = positions, x.data_ptr(), x.stride(0), y.data_ptr()
+    if bias is not None:
+        bias = _plain(bias, "multiply").contiguous()
+        job.bias = bias.data_ptr()
+    if few:
+        _work(product_loops.scatter).call(ctypes.addressof(job))
     else:
-        total = -(-x.shape[0] // LINE)
-        place["past_cache"] = y.nbytes >= 1 << 24 and rows % 16 == 0
-        _start(product_loops.tiles, total=total, claim=1, parts=1, **matrix._addresses, **place)
+        _share_tiles(job, matrix.nnz)
+        _start(product_loops.tiles, job)
     return y
+
+
+def _share_tiles(job: Any, nnz: int) -> None:
+    """How the work of a product by tiles is cut, and whether its result goes around the cache."""
+    tiles, blocks = -(-job.positions // LINE), -(-job.rows // LANES)
+    if _tiles_take(job.rows, job.columns, nnz, job.positions) < ALONE:
+        job.parts, job.claim = 1, tiles
+    else:
+        job.parts, job.claim = min(-(-torch.get_num_threads() // tiles), blocks), 1
+    job.total = tiles * job.parts
+    aligned = job.rows % LANES == 0 and job.y % (4 * LANES) == 0
+    job.past_cache = aligned and 4 * job.positions * job.rows >= PAST_CACHE
+
+
+def _prefers_scatter(matrix: SparseMatrix, x: Float[Tensor, "P columns"]) -> bool:
+    """Whether scattering takes less time, given how many inputs are zero; never for many positions."""
+    positions = x.shape[0]
+    sizes = (*matrix.shape, matrix.nnz, positions)
+    if not 1 < positions <= LANES or _tiles_take(*sizes) < COUNTING:
+        return positions == 1
+    part = int(x.count_nonzero()) / max(1, x.numel()) if matrix.finite else 1.0
+    return _scatter_takes(*sizes, part) < _tiles_take(*sizes)
+
+
+def _tiles_take(rows: int, columns: int, nnz: int, positions: int) -> float:
+    """Nanoseconds that a product by tiles takes on one core.
+
+    For each vector of positions its inputs and outputs are turned. For each tile the nonzeros are gone through, which
+    is slower while their 8 bytes each come from beyond the second cache.
+    """
+    turned = -(-positions // LANES) * LANES * (0.4 * columns + 0.3 * rows)
+    return turned + -(-positions // LINE) * nnz * (0.9 + min(nnz / 2**20, 1.0))
+
+
+def _scatter_takes(rows: int, columns: int, nnz: int, positions: int, part: float) -> float:
+    """Nanoseconds that a product by scattering takes on one core, where `part` of the inputs are not zero."""
+    return positions * (0.25 * columns + 0.15 * rows + part * (3.7 * columns + 0.5 * nnz))
 
 
 def worthwhile(
     rows: int, columns: int, density: float, positions: int, dense: Literal["bf16", "fp32"] = "bf16"
 ) -> bool:
-    """Whether `multiply` takes less time than a dense product in bf16, or fp32, of these sizes."""
-    return density <= (1 / 64 if dense == "bf16" else 1 / 8)
+    """Whether `multiply` takes less time than a dense product in bf16, or fp32, of these sizes.
+
+    The times are those of `benchmarks/products.py` on one core of an AMD Zen 4 at 3.6 GHz, which multiplies bf16
+    directly. There a sparse product of many positions is the faster one up to a density of about 1/5 in bf16 and 1/2
+    in fp32.
+
+    Raises:
+        InputError: `dense` is neither.
+    """
+    if dense not in _DENSE:
+        raise InputError(f"worthwhile: dense {dense!r} is unknown; choose one of {', '.join(_DENSE)}")
+    nnz = round(density * rows * columns)
+    ours = _tiles_take(rows, columns, nnz, positions)
+    if positions <= LANES:
+        ours = min(ours, _scatter_takes(rows, columns, nnz, positions, 1.0))
+    overhead, per_operation = _DENSE[dense]
+    theirs = overhead + rows * columns * (0.26 + per_operation * positions)
+    return OVERHEAD + ours < theirs
 
 
 def sparse_linear(
@@ -162,9 +249,11 @@ def sparse_linear(
     Once differentiable in `x` and `bias`.
 
     Raises:
-        InputError: `x` or `bias` does not fit the matrix or is not on the CPU.
+        InputError: `x` or `bias` does not fit the matrix or is not plain memory on the CPU.
     """
-    return _Linear.apply(x, None, bias, matrix, "fp32", "dense")
+    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+        return _Linear.apply(x, None, bias, matrix, "fp32", "dense")
+    return _along_rows(matrix, x, bias)
 
 
 def trained_linear(
@@ -202,6 +291,14 @@ def trained_linear(
     return _Linear.apply(x, weight, bias, matrix, precision, weight_gradient)
 
 
+def _along_rows(matrix: SparseMatrix, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`multiply` with any number of leading dimensions."""
+    if x.ndim == 2:
+        return multiply(matrix, x, bias)
+    leading = x.shape[:-1]
+    return multiply(matrix, x.reshape(math.prod(leading), x.shape[-1]), bias).view(*leading, matrix.shape[0])
+
+
 class _Linear(torch.autograd.Function):
     """Both linear maps; a weight that is None gets no gradient."""
 
@@ -209,61 +306,62 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, matrix: SparseMatrix, precision: str, kind: str
     ) -> Tensor:
-        ctx.matrix, ctx.precision, ctx.kind, ctx.dtype = matrix, precision, kind, x.dtype
-        rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+        ctx.matrix, ctx.kind, ctx.dtype = matrix, kind, x.dtype
         if ctx.needs_input_grad[1]:
-            low = precision == "bf16" and kind == "dense"
-            ctx.save_for_backward(rows.to(torch.bfloat16) if low else rows)
-        return multiply(matrix, rows, bias).view(*x.shape[:-1], matrix.shape[0])
+            ctx.save_for_backward(x.to(torch.bfloat16) if (precision, kind) == ("bf16", "dense") else x)
+        return _along_rows(matrix, x, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        matrix = ctx.matrix
-        gradient = gradients[0].reshape(math.prod(gradients[0].shape[:-1]), matrix.shape[0])
+        matrix, (gradient,) = ctx.matrix, gradients
+        rows = gradient.reshape(math.prod(gradient.shape[:-1]), matrix.shape[0])
         for_x = for_weight = for_bias = None
         if ctx.needs_input_grad[0]:
-            for_x = multiply(matrix.transposed(), gradient)
-            for_x = for_x.view(*gradients[0].shape[:-1], matrix.shape[1]).to(ctx.dtype)
+            for_x = _along_rows(matrix.transposed(), gradient).to(ctx.dtype)
         if ctx.needs_input_grad[1]:
             (x,) = ctx.saved_tensors
-            if ctx.kind == "live":
-                for_weight = _sampled(matrix, gradient, x).dense()
-            else:
-                for_weight = (gradient.to(x.dtype).T @ x).float()
+            x = x.reshape(rows.shape[0], matrix.shape[1])
+            for_weight = _sampled(matrix, rows, x) if ctx.kind == "live" else (rows.to(x.dtype).T @ x).float()
         if ctx.needs_input_grad[2]:
-            for_bias = gradient.sum(0)
+            for_bias = rows.sum(0)
         return for_x, for_weight, for_bias, None, None, None
 
 
-def _sampled(matrix: SparseMatrix, y: Float[Tensor, "P rows"], x: Float[Tensor, "P columns"]) -> SparseMatrix:
-    """The transpose of y times x, where `matrix` has its entries."""
-    x, y = _plain(x, "trained_linear").contiguous(), _plain(y, "trained_linear").contiguous()
-    row = torch.repeat_interleave(torch.arange(matrix.shape[0], dtype=torch.int32), matrix.start.diff())
+def _sampled(
+    matrix: SparseMatrix, y: Float[Tensor, "P rows"], x: Float[Tensor, "P columns"]
+) -> Float[Tensor, "rows columns"]:
+    """The transpose of y times x where `matrix` has its entries, zero elsewhere."""
+    x, y = _rows(x, "trained_linear").contiguous(), _rows(y, "trained_linear").contiguous()
     tiles = -(-x.shape[0] // LONG_LINE)
-    parts = max(8, -(-tiles // 32))
-    segments = max(1, -(-tiles // parts))
-    value = torch.empty(segments, matrix.nnz)
-    place = matrix._addresses | {"value": value.data_ptr(), "y_column": row.data_ptr(), "x": x.data_ptr()}
-    place |= {"y": y.data_ptr(), "positions": x.shape[0], "parts": parts}
-    _start(product_loops.sample, total=segments, claim=1, **place)
-    return SparseMatrix(matrix.shape, matrix.start, matrix.column, value.sum(0) if segments > 1 else value[0], False)
+    job = matrix._job()
+    job.parts = max(8, -(-tiles // SEGMENTS))
+    job.total, job.claim = max(1, -(-tiles // job.parts)), 1
+    value = x.new_empty(job.total, matrix.nnz)
+    job.value, job.positions, job.x, job.y = value.data_ptr(), x.shape[0], x.data_ptr(), y.data_ptr()
+    _start(product_loops.sample, job)
+    return SparseMatrix(matrix.shape, matrix.start, matrix.column, value.sum(0), False).dense()
 
 
 def _plain(tensor: Tensor, where: str) -> Tensor:
-    """`tensor` as fp32 in plain memory."""
-    if tensor.device.type != "cpu":
+    """`tensor` as fp32 in memory that compiled code can read."""
+    if tensor.dtype is torch.float32 and tensor.is_cpu and type(tensor) in PLAIN and not tensor.is_neg():
+        return tensor
+    if not tensor.is_cpu:
         raise InputError(f"{where}: expected a tensor on the CPU, got one on {tensor.device}; move it with .cpu()")
+    if type(tensor) not in PLAIN:
+        raise InputError(f"{where}: expected a plain tensor, got a {type(tensor).__name__}, whose memory is its own")
     return tensor.to(torch.float32).resolve_neg()
 
 
-def _rows(tensor: Tensor) -> Tensor:
-    """`tensor` with the entries of each row side by side."""
+def _rows(tensor: Tensor, where: str) -> Tensor:
+    """`tensor` as `_plain` has it, with the entries of each row side by side."""
+    tensor = _plain(tensor, where)
     return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
 
 
 def _claim(columns: int) -> int:
-    return max(1, 32768 // max(1, columns))
+    return max(1, CLAIM // max(1, columns))
 
 
 @functools.cache
@@ -271,7 +369,6 @@ def _work(kernel: Any) -> Work:
     return compiled(kernel, np.dtype(Job))
 
 
-def _start(kernel: Any, **fields: int) -> None:
-    """Run a kernel with these fields of its job."""
-    if fields["total"]:
-        run(_work(kernel), Job(**fields))
+def _start(kernel: Any, job: Any) -> None:
+    if job.total:
+        run(_work(kernel), job)

@@ -1,16 +1,20 @@
 """Sparse products mean what dense ones do: on any shape and strides, with NaN and infinities, in both directions."""
 
+import copy
+import pickle
 import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import linear
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.kernels.products import SparseMatrix, multiply, sparse_linear, trained_linear
+from sparse_circuits.kernels import products as module
+from sparse_circuits.kernels.products import SparseMatrix, multiply, sparse_linear, trained_linear, worthwhile
 
 SPECIAL = torch.tensor([float("nan"), float("inf"), float("-inf"), -0.0])
 
@@ -42,6 +46,21 @@ def assert_close(y: Tensor, weight: Tensor, x: Tensor, bias: Tensor | None) -> N
     assert ((y - exact).abs() <= 1e-6 * size).all()
 
 
+@pytest.fixture(params=["tiles", "tiles on 3 threads", "tiles past the cache", "scatter"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Every way to multiply, whatever the sizes."""
+    monkeypatch.setattr(module, "_prefers_scatter", lambda matrix, x: request.param == "scatter")
+    monkeypatch.setattr(module, "PAST_CACHE", 0 if "cache" in request.param else 1 << 60)
+    monkeypatch.setattr(module, "ALONE", 0 if "threads" in request.param else 1e18)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 if "threads" in request.param else 1)
+    yield request.param
+    torch.set_num_threads(threads)
+
+
+every_way = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
 class TestSparseMatrix:
     @settings(max_examples=60, deadline=None)
     @given(products())
@@ -70,6 +89,14 @@ class TestSparseMatrix:
         assert matrix.column.tolist() == [2, 3]
         assert not matrix.finite
 
+    def test_copies_stand_on_their_own(self) -> None:
+        matrix, x = SparseMatrix.from_dense(torch.eye(3)), torch.randn(40, 3)
+        multiply(matrix, x)
+        for twin in (copy.deepcopy(matrix), pickle.loads(pickle.dumps(matrix)), copy.copy(matrix)):
+            assert twin.__dict__.keys() == {"shape", "start", "column", "value", "finite"}
+            assert torch.equal(multiply(twin, x), x)
+            assert torch.equal(twin.dense(), torch.eye(3))
+
     def test_a_large_matrix(self) -> None:
         dense = sparse(torch.Generator().manual_seed(0), 700, 1030, 1 / 64)
         matrix = SparseMatrix.from_dense(dense)
@@ -78,9 +105,9 @@ class TestSparseMatrix:
 
 
 class TestMultiply:
-    @settings(max_examples=150, deadline=None)
+    @every_way
     @given(products())
-    def test_equals_the_dense_product(self, product: tuple[Tensor, Tensor, Tensor | None]) -> None:
+    def test_equals_the_dense_product(self, way: str, product: tuple[Tensor, Tensor, Tensor | None]) -> None:
         weight, x, bias = product
         y = multiply(SparseMatrix.from_dense(weight), x, bias)
         assert y.is_contiguous()
@@ -94,10 +121,10 @@ class TestMultiply:
             weight, x = sparse(generator, rows, columns, density), sparse(generator, positions, columns, 1 - zeros)
             assert_close(multiply(SparseMatrix.from_dense(weight), x), weight, x, None)
 
-    @settings(max_examples=150, deadline=None)
+    @every_way
     @given(products(), st.data())
     def test_nan_and_infinity_mean_what_they_mean_densely(
-        self, product: tuple[Tensor, Tensor, Tensor | None], data: st.DataObject
+        self, way: str, product: tuple[Tensor, Tensor, Tensor | None], data: st.DataObject
     ) -> None:
         weight, x, bias = product
         x = x.clone()
@@ -110,6 +137,28 @@ class TestMultiply:
         assert torch.equal(y.isnan(), exact.isnan())
         assert torch.equal(y.isinf(), exact.isinf())
         assert torch.equal(y[y.isinf()], exact[y.isinf()])
+
+    def test_the_number_of_threads_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "ALONE", 0)
+        generator = torch.Generator().manual_seed(0)
+        weight = sparse(generator, 300, 200, 0.1)
+        matrix, threads = SparseMatrix.from_dense(weight), torch.get_num_threads()
+        for positions in (20, 700):
+            x, y = torch.randn(positions, 200, generator=generator), torch.randn(positions, 300, generator=generator)
+            results = []
+            for number in (1, 3):
+                torch.set_num_threads(number)
+                results.append((multiply(matrix, x), module._sampled(matrix, y, x)))
+            torch.set_num_threads(threads)
+            assert all(torch.equal(a, b) for result in results[1:] for a, b in zip(result, results[0], strict=True))
+
+    def test_scatters_few_positions_with_many_zeros(self) -> None:
+        matrix = SparseMatrix.from_dense(sparse(torch.Generator().manual_seed(0), 1024, 1024, 1 / 64))
+        x = torch.randn(8, 1024)
+        assert not module._prefers_scatter(matrix, x)
+        assert module._prefers_scatter(matrix, x * (torch.rand(8, 1024) < 0.1))
+        assert module._prefers_scatter(matrix, x[:1])
+        assert not module._prefers_scatter(matrix, torch.zeros(17, 1024))
 
     def test_converts_bfloat16(self) -> None:
         weight, x = sparse(torch.Generator().manual_seed(0), 30, 40, 0.2), torch.randn(5, 40).to(torch.bfloat16)
@@ -212,3 +261,22 @@ class TestGradients:
             trained_linear(weight, weight, None, matrix, weight_gradient="all")  # type: ignore[arg-type]
         with pytest.raises(InputError, match=r"the weight is \(3, 4\), its nonzeros are of a matrix \(3, 3\)"):
             trained_linear(weight, torch.eye(3, 4), None, matrix)
+
+
+class TestWorthwhile:
+    """Measured on one core; far from where the two sides take the same time."""
+
+    @pytest.mark.parametrize("positions", [1, 16, 256, 4096])
+    @pytest.mark.parametrize("shape", [(384, 128), (1024, 1024), (6144, 2080), (2048, 8192)])
+    def test_between_dense_and_very_sparse(self, shape: tuple[int, int], positions: int) -> None:
+        for dense in module._DENSE:
+            assert worthwhile(*shape, 1 / 64, positions, dense)  # type: ignore[arg-type]
+            assert positions == 1 or not worthwhile(*shape, 1.0, positions, dense)  # type: ignore[arg-type]
+
+    def test_dense_bfloat16_is_harder_to_beat(self) -> None:
+        assert worthwhile(1024, 1024, 1 / 3, 2048, "fp32")
+        assert not worthwhile(1024, 1024, 1 / 3, 2048, "bf16")
+
+    def test_unknown_choice(self, unannotated: None) -> None:
+        with pytest.raises(InputError, match="dense 'fp8' is unknown; choose one of bf16, fp32"):
+            worthwhile(8, 8, 0.5, 8, "fp8")  # type: ignore[arg-type]
