@@ -308,8 +308,10 @@ class PruneConfig:
     """Mean of the initial mask parameters; above zero, so all nodes start kept."""
     init_scale: float = 0.01
     """Standard deviation of the initial mask parameters."""
+    runs: int = 1
+    """Mask learnings at once, with seeds from the loop's upwards; the circuit with the fewest edges stays."""
     batch_pairs: int = 64
-    """Pairs per step (twice as many sequences)."""
+    """Pairs per step (twice as many sequences), for each run."""
     eval_pairs: int = 128
     """Pairs of the fixed batches that bisection, cleaning and reporting use."""
     ablation: Literal["mean", "zero"] = "mean"
@@ -328,7 +330,7 @@ class PruneConfig:
             value = getattr(self, name)
             require(0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")
         require(math.isfinite(self.init_bias), f"init_bias is {self.init_bias}; it must be finite")
-        for name in ("batch_pairs", "eval_pairs", "mean_tokens"):
+        for name in ("runs", "batch_pairs", "eval_pairs", "mean_tokens"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
 
 

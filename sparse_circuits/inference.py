@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sparse_circuits.errors import InputError
+from sparse_circuits.kernels.products import worthwhile
 from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT
 
@@ -32,6 +33,22 @@ def sparsify(model: GPT) -> GPT:
             "call model.float().cpu() first"
         )
     return _twin(model).eval()
+
+
+def fastest(model: GPT, positions: int = 4096) -> GPT:
+    """`model` itself, or its sparse twin where that is the faster one for `positions` tokens at a time.
+
+    The choice depends on shapes and densities only (`worthwhile`), so that a result can be had again to the bit.
+    """
+    first = next(model.parameters())
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    if first.dtype != torch.float32 or first.device.type != "cpu" or any(layer.is_frozen for layer in layers):
+        return model
+    sparse = [
+        worthwhile(*layer.shape, int(layer.weight.count_nonzero()) / layer.weight.numel(), positions)
+        for layer in layers
+    ]
+    return sparsify(model) if all(sparse) else model
 
 
 def _twin(module: nn.Module) -> Any:

@@ -2,7 +2,8 @@
 
 Each step:
 1. the objective computes its loss, matrix products in bfloat16 if so configured;
-2. gradients are divided by their RMS over all parameters together (or clipped, or left);
+2. gradients are divided by their RMS over all parameters of a problem together (or clipped, or left); most objectives
+   are one problem, but several mask learnings may share a forward pass;
 3. AdamW with decoupled decay on the parameters the objective names, at the scheduled learning rate, and the projection
    of those the objective wants sparse;
 4. the objective's `after_step`: the clamp of mask parameters, say.
@@ -15,7 +16,7 @@ stopped.
 import contextlib
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -38,6 +39,9 @@ class Objective(Protocol):
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """The trained parameters by name."""
+
+    def problems(self) -> Sequence[Collection[str]]:
+        """The parameters by problem: gradients are normalised within each, as if it were solved alone."""
 
     def decays(self, name: str) -> bool:
         """Whether weight decay applies to the parameter `name`."""
@@ -70,7 +74,7 @@ class StepLog:
     loss: float
     learning_rate: float
     gradient_rms: float
-    """RMS of the gradient over all parameters, before normalisation."""
+    """RMS of the gradient before normalisation."""
     seconds: float
     figures: dict[str, float] = field(default_factory=dict)
 
@@ -91,7 +95,8 @@ class Loop:
         self.step = 0
         self._parameters = objective.parameters()
         self._optimizer = AdamW(self._parameters, objective.decays, config)
-        self._rms = 0.0
+        self._problems = [list(names) for names in objective.problems()]
+        self._rms = [0.0] * len(self._problems)
 
     def __iter__(self) -> Iterator[StepLog]:
         while self.step < self.config.steps:
@@ -109,14 +114,20 @@ class Loop:
             parameter.grad = None
         loss.backward()
         live = self.objective.live(self.step)
+        measured = [self._gradient_rms(names) for names in self._problems]
         # Gradients that lack most entries say little of the RMS of all of them; the last whole ones' does.
-        rms = self._gradient_rms()
-        self._rms = rms = self._rms if live else rms
+        self._rms = self._rms if live else measured
+        scales = {
+            name: self._gradient_scale(rms)
+            for names, rms in zip(self._problems, self._rms, strict=True)
+            for name in names
+        }
         learning_rate = self._learning_rate()
         projections = self.objective.projections(self.step)
-        self._optimizer.update(self.step + 1, learning_rate, self._gradient_scale(rms), projections, live)
+        self._optimizer.update(self.step + 1, learning_rate, scales, projections, live)
         self.objective.after_step(self.step)
         self.step += 1
+        rms = math.sqrt(sum(value**2 for value in self._rms) / len(self._rms))
         return StepLog(self.step, value, learning_rate, rms, time.perf_counter() - started, figures)
 
     def _learning_rate(self) -> float:
@@ -125,10 +136,11 @@ class Loop:
         factor = learning_rate_at(progress, self.config.warmup, density, final)
         return self.config.learning_rate * factor
 
-    def _gradient_rms(self) -> float:
-        """RMS of the gradient over all parameters together."""
-        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
-        count = sum(p.numel() for p in self._parameters.values())
+    def _gradient_rms(self, names: Collection[str]) -> float:
+        """RMS of the gradient over these parameters together."""
+        parameters = [self._parameters[name] for name in names]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        count = sum(p.numel() for p in parameters)
         rms = float(torch.nn.utils.get_total_norm(gradients)) / math.sqrt(count)
         if not math.isfinite(rms):
             raise Diverged(self._gradient_trouble())
@@ -182,9 +194,9 @@ class Loop:
                         f"the training state's {name} has shape {tuple(shape)}, the model's {tuple(parameter.shape)}: "
                         "it is another model's"
                     )
-        if state["rms"].numel() != 1 or state["step"].numel() != 1 or not 0 <= int(state["step"]) <= self.config.steps:
+        if state["rms"].shape != (len(self._rms),) or state["step"].numel() != 1 or not 0 <= int(state["step"]) <= self.config.steps:
             raise InputError(f"the training state's step is none of 0..{self.config.steps}: it is damaged")
-        self.step, self._rms = int(state["step"]), float(state["rms"])
+        self.step, self._rms = int(state["step"]), state["rms"].tolist()
         with torch.no_grad():
             for name, parameter in self._parameters.items():
                 parameter.copy_(state[f"parameter.{name}"])

@@ -20,11 +20,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparse_circuits.activations import Prefixed, finish, kept_count, tapped
 from sparse_circuits.cache import Cache, LayerCache
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.generation import generate
 from sparse_circuits.kernels.attention import attention
+from sparse_circuits.kernels.fused import add_rows
 from sparse_circuits.linear import Linear
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose, match_sites
 from sparse_circuits.sparsity import abs_topk
@@ -128,17 +130,17 @@ class GPT(nn.Module):
         elif self.config.positions != "none":
             position_channels = self.wpe.weight[place]
         for layer, block in enumerate(self.blocks):
-            layer_tap = None if tap is None else _Prefixed(tap, layer)
+            layer_tap = None if tap is None else Prefixed(tap, layer)
             residual = block(residual, position_channels, layer_tap, None if cache is None else cache.layers[layer])
         if tap is not None:
-            residual = _tapped(tap, FINAL_SITE, residual)
+            residual = tapped(tap, FINAL_SITE, residual)
         if at is not None:
             rows = torch.arange(len(tokens), device=tokens.device)
             residual, tokens = residual[rows, at], tokens[rows, at]
-        logits = self.lm_head(self.ln_f(residual)) + self.final_logits_bias
-        if self.config.bigram_table != "none":
-            logits = logits + F.embedding(tokens, cast(Tensor, self.bigram_table))
-        return logits
+        logits = self.lm_head(self.ln_f(residual))
+        if self.config.bigram_table == "none":
+            return logits + self.final_logits_bias
+        return add_rows(logits, cast(Tensor, self.bigram_table), tokens, cast(Tensor, self.final_logits_bias))
 
     def run(self, tokens: Int64[Tensor, "B T"], record: str | Sequence[str] = (), tap: Tap | None = None) -> Run:
         """Logits together with the activations of the sites that match `record`, e.g. "*.attn.q".
@@ -192,27 +194,39 @@ class Block(nn.Module):
             self.ln_p2 = _norm(config, config.d_position)
 
     def forward(
-        self, residual: Tensor, positions: Tensor | None, tap: "_Prefixed | None", cache: LayerCache | None = None
+        self, residual: Tensor, positions: Tensor | None, tap: Prefixed | None, cache: LayerCache | None = None
     ) -> Tensor:
         residual = residual if tap is None else tap("resid_in", residual)
-        normed = self._read(self.ln_1(residual), positions, "ln_p1")
-        residual = self._add(residual, self.attn(normed, tap, cache), "resid_post_attn")
+        x = self._read(residual, self.ln_1, positions, "ln_p1", "attn", tap)
+        residual = self._add(residual, self.attn(x, tap, cache), "resid_post_attn")
         residual = residual if tap is None else tap("resid_mid", residual)
-        normed = self._read(self.ln_2(residual), positions, "ln_p2")
-        return self._add(residual, self.mlp(normed, tap), "resid_post_mlp")
+        x = self._read(residual, self.ln_2, positions, "ln_p2", "mlp", tap)
+        return self._add(residual, self.mlp(x, tap), "resid_post_mlp")
 
-    def _read(self, normed: Tensor, positions: Tensor | None, norm: str) -> Tensor:
-        """The sublayer's input: the normed stream with the normed position channels beside it."""
-        if positions is None:
-            return normed
-        channels = getattr(self, norm)(positions).to(normed.dtype).expand(*normed.shape[:2], -1)
-        return torch.cat([normed, channels], dim=-1)
+    def _read(
+        self,
+        residual: Tensor,
+        norm: nn.Module,
+        positions: Tensor | None,
+        positions_norm: str,
+        sublayer: str,
+        tap: Prefixed | None,
+    ) -> Tensor:
+        """A sublayer's input: the normed stream, with the normed position channels beside it where there are any."""
+        place, site = f"{sublayer}_in", f"{sublayer}.act_in"
+        if positions is None and isinstance(norm, nn.RMSNorm):
+            return finish(residual, self.config, place, tap, site, norm)
+        normed = norm(residual)
+        if positions is not None:
+            channels = getattr(self, positions_norm)(positions).to(normed.dtype).expand(*normed.shape[:2], -1)
+            normed = torch.cat([normed, channels], dim=-1)
+        return finish(normed, self.config, place, tap, site)
 
     def _add(self, residual: Tensor, delta: Tensor, site: str) -> Tensor:
         residual = residual + delta
         if self.config.residual_activation == "relu":
             residual = F.relu(residual)
-        return _keep(residual, self.config, site)
+        return abs_topk(residual, kept_count(self.config, site, residual.shape[-1]))
 
 
 class Attention(nn.Module):
@@ -226,21 +240,16 @@ class Attention(nn.Module):
         self.sink_logit = nn.Parameter(torch.zeros(config.n_head)) if config.sink else None
 
     def forward(
-        self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None", cache: LayerCache | None = None
+        self, x: Float[Tensor, "B T R"], tap: Prefixed | None, cache: LayerCache | None = None
     ) -> Float[Tensor, "B T D"]:
-        x = _keep(x, self.config, "attn_in")
-        x = x if tap is None else tap("attn.act_in", x)
-        heads: list[Tensor] = []
-        for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True):
-            kept = _keep(channels, self.config, f"attn_{name}")
-            kept = kept if tap is None else tap(f"attn.{name}", kept)
-            heads.append(kept)
-        q, k, v = heads
+        q, k, v = (
+            finish(channels, self.config, f"attn_{name}", tap, f"attn.{name}")
+            for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True)
+        )
         k, v, first = (k, v, None) if cache is None else cache.extend(k, v)
         y = _attend(q, k, v, self.config.n_head, self.sink_logit, first)
         y = y if tap is None else tap("attn.y", y)
-        delta = _keep(self.c_proj(y), self.config, "attn_out")
-        return delta if tap is None else tap("attn.resid_delta", delta)
+        return finish(self.c_proj(y), self.config, "attn_out", tap, "attn.resid_delta")
 
 
 def _attend(
@@ -269,43 +278,9 @@ class MLP(nn.Module):
         self.c_fc = Linear(config.read_width, config.mlp_width, bias=config.bias)
         self.c_proj = Linear(config.mlp_width, config.d_model, bias=config.bias)
 
-    def forward(self, x: Float[Tensor, "B T R"], tap: "_Prefixed | None") -> Float[Tensor, "B T D"]:
-        x = _keep(x, self.config, "mlp_in")
-        x = x if tap is None else tap("mlp.act_in", x)
-        hidden = self.c_fc(x)
-        hidden = F.gelu(hidden) if self.config.activation == "gelu" else F.relu(hidden)
-        hidden = _keep(hidden, self.config, "mlp_neuron")
-        hidden = hidden if tap is None else tap("mlp.post_act", hidden)
-        delta = _keep(self.c_proj(hidden), self.config, "mlp_out")
-        return delta if tap is None else tap("mlp.resid_delta", delta)
-
-
-class _Prefixed:
-    """A tap as one block sees it: site names without their layer."""
-
-    def __init__(self, tap: Tap, layer: int):
-        self._tap, self._layer = tap, layer
-
-    def __call__(self, site: str, activation: Tensor) -> Tensor:
-        return _tapped(self._tap, f"{self._layer}.{site}", activation)
-
-
-def _tapped(tap: Tap, site: str, activation: Tensor) -> Tensor:
-    result: Any = tap(site, activation)
-    if not isinstance(result, Tensor) or result.shape != activation.shape:
-        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        raise InputError(
-            f"the tap returned {got} at {site}; it must return a tensor of shape {tuple(activation.shape)} "
-            "(the activation itself where it changes nothing)"
-        )
-    return result
-
-
-def _keep(x: Tensor, config: GPTConfig, site: str) -> Tensor:
-    """AbsTopK at `site`, where the config puts it."""
-    if config.abs_topk is None or site not in config.abs_topk_sites:
-        return x
-    return abs_topk(x, max(1, int(config.abs_topk * x.shape[-1])))
+    def forward(self, x: Float[Tensor, "B T R"], tap: Prefixed | None) -> Float[Tensor, "B T D"]:
+        hidden = finish(self.c_fc(x), self.config, "mlp_neuron", tap, "mlp.post_act", self.config.activation)
+        return finish(self.c_proj(hidden), self.config, "mlp_out", tap, "mlp.resid_delta")
 
 
 def _norm(config: GPTConfig, width: int) -> nn.Module:

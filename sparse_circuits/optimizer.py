@@ -41,7 +41,7 @@ class AdamW:
         self,
         step: int,
         learning_rate: float,
-        scale: float,
+        scales: Mapping[str, float],
         projections: Mapping[str, Projection],
         live: Collection[str] = (),
     ) -> None:
@@ -49,14 +49,14 @@ class AdamW:
 
         Args:
             step: the number of the update, from 1.
-            scale: what gradients are multiplied by first.
+            scales: what each parameter's gradient is multiplied by first.
             projections: what is kept of which parameter afterwards.
             live: parameters of which only the nonzeros move; their zeros keep their moments.
         """
         for name, parameter in self.parameters.items():
             gradient = parameter.grad
             if gradient is not None:
-                self._update(name, parameter, gradient * scale, step, learning_rate, name in live)
+                self._update(name, parameter, gradient * scales[name], step, learning_rate, name in live)
                 if name in projections:
                     project_topk_(parameter, *projections[name])
 

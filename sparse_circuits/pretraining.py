@@ -15,10 +15,10 @@ from collections.abc import Collection
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from sparse_circuits.config import SparsityConfig, TrainConfig
 from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.kernels.fused import cross_entropy
 from sparse_circuits.kernels.products import SparseMatrix, worthwhile
 from sparse_circuits.linear import Linear
 from sparse_circuits.loop import autocast
@@ -29,7 +29,7 @@ from sparse_circuits.sparsity import density_at, nonzero_count, project_topk_
 
 def next_token_loss(logits: Float[Tensor, "B T V"], targets: Int64[Tensor, "B T"]) -> Float[Tensor, ""]:
     """Mean cross-entropy in nats per token, in float32 whatever the logits are."""
-    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+    return cross_entropy(logits, targets)
 
 
 class Pretraining:
@@ -42,6 +42,9 @@ class Pretraining:
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         return self._named
+
+    def problems(self) -> list[list[str]]:
+        return [list(self._named)]
 
     def decays(self, name: str) -> bool:
         return self._named[name].ndim == 2 and name != "bigram_table"

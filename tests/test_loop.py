@@ -27,6 +27,7 @@ class Linear:
         self.decayed = {"w"}
         self.densities: tuple[float | None, float | None] = (None, None)
         self.limit = 1e9
+        self.apart: list[list[str]] = []
         self.kept: dict[str, Projection] = {}
         self.moving: Callable[[int], list[str]] = lambda step: []
         self.calls: list[tuple[str, int]] = []
@@ -34,6 +35,9 @@ class Linear:
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return self.named
+
+    def problems(self) -> list[list[str]]:
+        return self.apart or [list(self.named)]
 
     def decays(self, name: str) -> bool:
         return name in self.decayed
@@ -78,6 +82,14 @@ def test_gradients_are_divided_by_their_rms_over_all_parameters_together() -> No
     assert next(iter(loop)).gradient_rms == pytest.approx(2.5)
     assert gradients(loop) == pytest.approx([3 / 2.50001, 0, 0, 4 / 2.50001], rel=1e-6)
     assert RMS_FLOOR == 1e-5
+
+
+def test_problems_are_normalised_apart() -> None:
+    objective = Linear({"w": [3.0, 0.0], "b": [0.0, 40.0]})
+    objective.apart = [["w"], ["b"]]
+    loop = Loop(objective, config())
+    assert next(iter(loop)).gradient_rms == pytest.approx(math.sqrt((4.5 + 800) / 2))
+    assert gradients(loop) == pytest.approx([math.sqrt(2), 0, 0, math.sqrt(2)], rel=1e-5)
 
 
 def test_small_gradients_are_raised_too() -> None:

@@ -27,7 +27,7 @@ def test_it_is_pytorchs_adamw_on_scaled_gradients(rows: int, columns: int, dtype
         gradient = made((rows, columns), step, dtype).detach()
         ours.grad, theirs.grad = gradient.clone(), gradient * 0.5
         reference.param_groups[0]["lr"] = 0.1 / step
-        optimizer.update(step, 0.1 / step, 0.5, {})
+        optimizer.update(step, 0.1 / step, {"w": 0.5}, {})
         reference.step()
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -39,7 +39,7 @@ def test_the_projection_comes_after_the_update(rows: int, columns: int, data: st
     projected, free = made((rows, columns), 0, torch.float32), made((rows, columns), 0, torch.float32)
     for parameter, kept in ((projected, {"w": projection}), (free, {})):
         parameter.grad = made((rows, columns), 1, torch.float32).detach()
-        AdamW({"w": parameter}, lambda name: True, CONFIG).update(1, 0.1, 1.0, kept)
+        AdamW({"w": parameter}, lambda name: True, CONFIG).update(1, 0.1, {"w": 1.0}, kept)
     assert torch.equal(projected, project_topk(free, *projection))
 
 
@@ -53,7 +53,7 @@ def test_a_live_update_leaves_zeros_and_their_moments_alone() -> None:
     for step in (1, 2):
         for parameter, optimizer, names in zip((live, whole), optimizers, (["w"], []), strict=True):
             parameter.grad = made((4, 4), step, torch.float32).detach()
-            optimizer.update(step, 0.1, 1.0, {}, names)
+            optimizer.update(step, 0.1, {"w": 1.0}, {}, names)
     assert torch.equal(live[~dead], whole[~dead])
     assert torch.equal(live[dead], torch.zeros(int(dead.sum())))
     assert torch.equal(optimizers[0].exp_avg["w"][dead], torch.zeros(int(dead.sum())))
@@ -63,5 +63,5 @@ def test_a_live_update_leaves_zeros_and_their_moments_alone() -> None:
 def test_a_parameter_without_a_gradient_stays() -> None:
     parameter = made((3,), 0, torch.float32)
     before = parameter.detach().clone()
-    AdamW({"b": parameter}, lambda name: True, CONFIG).update(1, 0.1, 1.0, {"b": Projection(1)})
+    AdamW({"b": parameter}, lambda name: True, CONFIG).update(1, 0.1, {"b": 1.0}, {"b": Projection(1)})
     assert torch.equal(parameter.detach(), before)

@@ -23,6 +23,7 @@ from sparse_circuits.circuits.nodes import NodeSpace, keep_only
 from sparse_circuits.config import PruneConfig, from_json, to_json
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json, write_json
+from sparse_circuits.inference import fastest
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import TASKS, Examples, Task, get_task, task_losses
@@ -79,6 +80,11 @@ class Circuit:
         return int(self.kept.sum())
 
     @cached_property
+    def runner(self) -> GPT:
+        """The model, in the form that runs fastest."""
+        return fastest(self.model)
+
+    @cached_property
     def edges(self) -> list[graph.Edge]:
         """Nonzero weights between kept nodes."""
         return graph.edges(self.model, self.nodes)
@@ -95,7 +101,7 @@ class Circuit:
     def loss(self, split: str = "report", calibrated: bool = False) -> float:
         """The circuit's task loss in nats on the fixed pairs of `split`."""
         examples = self.examples(split)
-        logits = last_logits(self.model, examples, self.tap())
+        logits = last_logits(self.runner, examples, self.tap())
         if not calibrated:
             return float(task_losses(logits, examples).mean())
         if self.calibration is None:

@@ -8,12 +8,14 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from sparse_circuits.circuits.nodes import NodeSpace, scale_nodes
+from sparse_circuits.circuits.nodes import NodeSpace, hold_each
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
@@ -46,36 +48,50 @@ def step_function(tau: Tensor, temperature: float) -> Tensor:
 
 
 class MaskLearning:
-    """The objective of mask learning."""
+    """The objective of mask learning: one run, or several at once over the shared, frozen weights.
 
-    def __init__(self, model: GPT, task: Task, held: Tensor, config: PruneConfig):
-        self.model, self.task, self.config = model, task, config
+    Runs may differ in seed, price, temperature and start. They share each forward pass and nothing else: every run
+    learns what it would have learnt alone.
+    """
+
+    def __init__(self, model: GPT, task: Task, held: Tensor, configs: PruneConfig | Sequence[PruneConfig]):
+        self.model, self.task = model, task
+        self.configs = [configs] if isinstance(configs, PruneConfig) else list(configs)
         self.space = NodeSpace(model.config)
         self.device = next(model.parameters()).device
         self.held = held.to(self.device)
-        generator = torch.Generator().manual_seed(config.loop.seed)
-        initial = torch.randn(self.space.total, generator=generator) * config.init_scale + config.init_bias
-        self.tau = torch.nn.Parameter(initial.clamp(-1, 1).to(self.device))
-
+        self.taus = [torch.nn.Parameter(self._initial(config).to(self.device)) for config in self.configs]
         if model.tokenizer is None:
             raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
         # Drawing pairs costs as much as a small model's step, so they are drawn once.
-        self.pool = task.examples(
-            model.tokenizer, "prune", self._pool_size(), seed=config.loop.seed + 1, block_size=model.config.block_size
-        ).to(self.device)
+        seeds = {config.loop.seed for config in self.configs}
+        self.pools = {seed: self._pool(seed) for seed in sorted(seeds)}
 
-    def _pool_size(self) -> int:
-        return max(1, min(POOL_BATCHES * self.config.batch_pairs, self.task.size("prune")))
+    def _initial(self, config: PruneConfig) -> Tensor:
+        generator = torch.Generator().manual_seed(config.loop.seed)
+        noise = torch.randn(self.space.total, generator=generator)
+        return (noise * config.init_scale + config.init_bias).clamp(-1, 1)
 
-    def _batch(self, step: int) -> Examples:
+    def _pool(self, seed: int) -> Examples:
+        assert self.model.tokenizer is not None
+        size = max(1, min(POOL_BATCHES * self.configs[0].batch_pairs, self.task.size("prune")))
+        block_size = self.model.config.block_size
+        pool = self.task.examples(self.model.tokenizer, "prune", size, seed=seed + 1, block_size=block_size)
+        return pool.to(self.device)
+
+    def _batch(self, step: int, config: PruneConfig) -> Examples:
         """The pairs of step `step`, without the padding that only others of the pool need."""
-        generator = torch.Generator().manual_seed(self.config.loop.seed * 1_000_003 + step)
-        pairs = torch.randperm(len(self.pool), generator=generator)[: self.config.batch_pairs].to(self.device)
-        batch = self.pool.pick(pairs)
+        pool = self.pools[config.loop.seed]
+        generator = torch.Generator().manual_seed(config.loop.seed * 1_000_003 + step)
+        pairs = torch.randperm(len(pool), generator=generator)[: config.batch_pairs].to(self.device)
+        batch = pool.pick(pairs)
         return dataclasses.replace(batch, tokens=batch.tokens[:, : int(batch.last.max()) + 1])
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
-        return {"tau": self.tau}
+        return {f"tau.{number}": tau for number, tau in enumerate(self.taus)}
+
+    def problems(self) -> list[list[str]]:
+        return [[name] for name in self.parameters()]
 
     def decays(self, name: str) -> bool:
         return True
@@ -90,19 +106,25 @@ class MaskLearning:
         return ()
 
     def loss_limit(self) -> float:
-        return 1e6 + self.config.k_coef * self.space.total
+        return 1e6 + sum(config.k_coef for config in self.configs) * self.space.total
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        examples = self._batch(step)
-        mask = step_function(self.tau, self.config.temperature)
-        tap = scale_nodes(self.space, mask, self.held)
-        task = task_loss(self.model(examples.tokens, tap=tap, at=examples.last), examples)
-        kept = mask.sum()
-        return task + self.config.k_coef * kept, {
-            "task_loss": float(task.detach()),
-            "nodes": float(kept.detach()),
+        batches = [self._batch(step, config) for config in self.configs]
+        masks = [step_function(tau, config.temperature) for tau, config in zip(self.taus, self.configs, strict=True)]
+        width = max(batch.tokens.shape[1] for batch in batches)
+        tokens = torch.cat([F.pad(batch.tokens, (0, width - batch.tokens.shape[1])) for batch in batches])
+        last = torch.cat([batch.last for batch in batches])
+        logits = self.model(tokens, tap=hold_each(self.space, masks, self.held), at=last)
+        rows = [len(batch.last) for batch in batches]
+        losses = [task_loss(part, batch) for part, batch in zip(logits.split(rows), batches, strict=True)]
+        kept = [mask.sum() for mask in masks]
+        prices = [config.k_coef * nodes for config, nodes in zip(self.configs, kept, strict=True)]
+        return torch.stack(losses).sum() + torch.stack(prices).sum(), {
+            "task_loss": float(torch.stack(losses).detach().mean()),
+            "nodes": float(torch.stack(kept).detach().mean()),
         }
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        self.tau.clamp_(-1, 1)
+        for tau in self.taus:
+            tau.clamp_(-1, 1)

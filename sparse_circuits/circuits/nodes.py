@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
-from sparse_circuits.sites import Tap, node_sites
+from sparse_circuits.kernels.fused import hold
+from sparse_circuits.sites import node_sites
 
 
 class NodeSpace:
@@ -67,29 +68,47 @@ class NodeSpace:
         raise IndexError(node)
 
 
-def keep_only(space: NodeSpace, kept: Bool[Tensor, "nodes"], held: Float[Tensor, "nodes"]) -> Tap:
+class Hold:
+    """A tap that turns each node x into m * x + (1 - m) * held. Differentiable in the masks m."""
+
+    def __init__(self, space: NodeSpace, mask: Float[Tensor, "nodes"], held: Float[Tensor, "nodes"]):
+        widths = list(space.widths.values())
+        self._parts = dict(zip(space.widths, zip(mask.split(widths), held.split(widths), strict=True), strict=True))
+
+    def holding(self, site: str) -> tuple[Tensor, Tensor] | None:
+        """The mask and the constants of `site`; None where there are no nodes."""
+        return self._parts.get(site)
+
+    def __call__(self, site: str, activation: Tensor) -> Tensor:
+        part = self._parts.get(site)
+        return activation if part is None else hold(activation, *part)
+
+
+def keep_only(space: NodeSpace, kept: Bool[Tensor, "nodes"], held: Float[Tensor, "nodes"]) -> Hold:
     """A tap that holds every node outside `kept` at its value in `held`.
 
     With every node kept the logits are bit-equal to those without a tap.
     """
+    # What a kept node would be held at does not matter, not even when it is NaN.
+    return Hold(space, kept.to(held.dtype), held.masked_fill(kept, 0.0))
 
-    def tap(site: str, activation: Tensor) -> Tensor:
-        part = space.slices.get(site)
-        if part is None:
+
+def hold_each(
+    space: NodeSpace, masks: Sequence[Float[Tensor, "nodes"]], held: Float[Tensor, "nodes"]
+) -> "Hold | HoldShares":
+    """`Hold` with several masks: each acts on its own equal share of the rows, in order."""
+    holds = [Hold(space, mask, held) for mask in masks]
+    return holds[0] if len(holds) == 1 else HoldShares(holds)
+
+
+class HoldShares:
+    """A tap that treats equal shares of the rows differently."""
+
+    def __init__(self, holds: Sequence[Hold]):
+        self._holds = holds
+
+    def __call__(self, site: str, activation: Tensor) -> Tensor:
+        if self._holds[0].holding(site) is None:
             return activation
-        return torch.where(kept[part], activation, held[part].to(activation.dtype))
-
-    return tap
-
-
-def scale_nodes(space: NodeSpace, mask: Float[Tensor, "nodes"], held: Float[Tensor, "nodes"]) -> Tap:
-    """A differentiable tap: m * x + (1 - m) * held, for masks m that need a gradient."""
-
-    def tap(site: str, activation: Tensor) -> Tensor:
-        part = space.slices.get(site)
-        if part is None:
-            return activation
-        m = mask[part].to(activation.dtype)
-        return m * activation + (1 - m) * held[part].to(activation.dtype)
-
-    return tap
+        shares = activation.chunk(len(self._holds))
+        return torch.cat([each(site, share) for each, share in zip(self._holds, shares, strict=True)])

@@ -1,16 +1,16 @@
 """Find the circuit of one task in one model (paper, section 3 and appendix B).
 
 1. Ablation means over held-out text.
-2. Learn masks through the training loop, on the task's `prune` split.
+2. Learn masks through the training loop, on the task's `prune` split; several runs at once if asked to.
 3. Discretise on the `calibrate` split: the smallest set of best-ranked nodes that meets the target loss.
 4. Clean on the same split: drop nodes without a path, then nodes without effect.
-5. Calibrate on the same split, and measure everything on the `report` split.
+5. Of several runs take the smallest circuit; calibrate on the same split, measure everything on the `report` split.
 """
 
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from sparse_circuits.circuits.search import Evaluator, discretise, drop_unconnec
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
+from sparse_circuits.inference import fastest
 from sparse_circuits.loop import Loop
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
@@ -64,8 +65,9 @@ def prune(
     task = get_task(task) if isinstance(task, str) else task
     for split in NEEDED_SPLITS:
         task.size(split)  # says which splits there are if this one is not
+    runner = fastest(model)
     examples = fixed_examples(model, task, "calibrate", config)
-    full = float(task_losses(last_logits(model, examples), examples).mean())
+    full = float(task_losses(last_logits(runner, examples), examples).mean())
     if not full <= config.target_loss:
         raise InputError(
             f"the model's own loss on {task.name} is {full:.3f}, above the target {config.target_loss:g}: no circuit "
@@ -75,30 +77,47 @@ def prune(
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        means = means or means_for(model, text, config.mean_tokens, progress)
-        return _Pruning(model, task, config, means, examples, progress).run(started)
+        means = means or means_for(runner, text, config.mean_tokens, progress)
+        return _Pruning(model, runner, task, config, means, examples, progress).run(started)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
 
 
+class _Found(NamedTuple):
+    """What one run of mask learning led to."""
+
+    kept: Tensor
+    scores: Tensor
+    sizes: dict[str, int]
+    edges: int
+
+
 class _Pruning:
-    def __init__(self, model: GPT, task: Task, config: PruneConfig, means: Means, examples: Examples, progress: bool):
+    """One pruning run: `model` is what the circuit belongs to, `runner` the same model in its fastest form."""
+
+    def __init__(
+        self,
+        model: GPT,
+        runner: GPT,
+        task: Task,
+        config: PruneConfig,
+        means: Means,
+        examples: Examples,
+        progress: bool,
+    ):
         self.model, self.task, self.config, self.means, self.progress = model, task, config, means, progress
         held = means.values if config.ablation == "mean" else torch.zeros_like(means.values)
-        self.evaluate = Evaluator(model, examples, held)
-        self.objective = MaskLearning(model, task, held, config)
+        self.evaluate = Evaluator(runner, examples, held)
+        seeds = range(config.loop.seed, config.loop.seed + config.runs)
+        runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
+        self.objective = MaskLearning(runner, task, held, runs)
 
     def run(self, started: float) -> Circuit:
         self._learn()
-        scores = self.objective.tau.detach().cpu()
-        kept = discretise(self.evaluate, scores, self.config.target_loss)
-        assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
-        sizes = {"learned": int((scores >= 0).sum()), **self._sizes("discretised", kept)}
-        if self.config.clean:
-            kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
-            sizes |= self._sizes("connected", kept)
-            kept = self._clean(kept)
+        found = [self._from_scores(tau.detach().cpu()) for tau in self.objective.taus]
+        best = min(range(len(found)), key=lambda run: (found[run].edges, int(found[run].kept.sum())))
+        kept, scores, sizes = found[best].kept, found[best].scores, found[best].sizes
         circuit = Circuit(
             self.model,
             self.task,
@@ -109,7 +128,23 @@ class _Pruning:
             calibrate(self.evaluate.logits(kept).cpu(), self.evaluate.examples.to("cpu")),
         )
         circuit.found = {"sizes": sizes, **measure(circuit), "seconds": round(time.monotonic() - started, 1)}
+        if len(found) > 1:
+            circuit.found["runs"] = [
+                {"seed": run.loop.seed, "nodes": int(each.kept.sum()), "edges": each.edges}
+                for run, each in zip(self.objective.configs, found, strict=True)
+            ]
         return circuit
+
+    def _from_scores(self, scores: Tensor) -> "_Found":
+        """The circuit that one run's mask parameters lead to."""
+        kept = discretise(self.evaluate, scores, self.config.target_loss)
+        assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
+        sizes = {"learned": int((scores >= 0).sum()), **self._sizes("discretised", kept)}
+        if self.config.clean:
+            kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
+            sizes |= self._sizes("connected", kept)
+            kept = self._clean(kept)
+        return _Found(kept, scores, sizes, self._sizes("final", kept)["final_edges"])
 
     def _clean(self, kept: Tensor) -> Tensor:
         """Drop what is not needed, then what that leaves without a path, until neither finds anything."""
@@ -138,9 +173,9 @@ def measure(circuit: Circuit) -> dict[str, Any]:
     costs: dict[str, list[float]] = {}
     for split in splits:
         examples = circuit.examples(split)
-        evaluate = Evaluator(circuit.model, examples, circuit.held)
+        evaluate = Evaluator(circuit.runner, examples, circuit.held)
         losses[split] = {
-            "model": float(task_losses(last_logits(circuit.model, examples), examples).mean()),
+            "model": float(task_losses(last_logits(circuit.runner, examples), examples).mean()),
             "circuit": evaluate(circuit.kept),
             "calibrated": circuit.loss(split, calibrated=True),
             "empty": evaluate(torch.zeros_like(circuit.kept)),

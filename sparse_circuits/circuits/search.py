@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.circuit import last_logits
 from sparse_circuits.circuits.edges import connected
-from sparse_circuits.circuits.nodes import NodeSpace, keep_only, scale_nodes
+from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
 from sparse_circuits.tasks import Examples, task_loss, task_losses
@@ -43,7 +43,7 @@ class Evaluator:
     def attribution(self, kept: Mask) -> Float[Tensor, "nodes"]:
         """First-order estimate of how much the loss rises when a node is removed: one backward pass for all."""
         mask = kept.to(self.device, torch.float32).requires_grad_()
-        tap = scale_nodes(self.space, mask, self.held)
+        tap = Hold(self.space, mask, self.held)
         with torch.enable_grad():
             logits = self.model(self.examples.tokens, tap=tap, at=self.examples.last)
             (gradient,) = torch.autograd.grad(task_loss(logits, self.examples), mask)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small_models import small, some_tokens
 
 from sparse_circuits.bench.opponent import Cache, Dense, Mask, dense_twin, topk_and_scatter
-from sparse_circuits.circuits.nodes import NodeSpace, scale_nodes
+from sparse_circuits.circuits.nodes import Hold, NodeSpace
 from sparse_circuits.errors import InputError
 from sparse_circuits.sparsity import abs_topk
 
@@ -58,7 +58,7 @@ def test_masks_are_those_of_pruning_with_their_gradients() -> None:
     generator = torch.Generator().manual_seed(2)
     keep = torch.rand(space.total, generator=generator).requires_grad_()
     held = torch.randn(space.total, generator=generator)
-    expected = model(tokens, tap=scale_nodes(space, keep, held))
+    expected = model(tokens, tap=Hold(space, keep, held))
     found = dense(tokens, masks={site: Mask(keep[part], held[part]) for site, part in space.slices.items()})
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     (wanted,) = torch.autograd.grad(expected.square().mean(), keep)

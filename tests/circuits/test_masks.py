@@ -59,7 +59,7 @@ def test_the_gradient_is_the_straight_through_formula(random_model, quote_task: 
     learning = objective(model, quote_task, replace(CONFIG, batch_pairs=5))
     loss, figures = learning.loss(0)
     loss.backward()
-    tau, temperature = learning.tau.detach().double(), CONFIG.temperature
+    tau, temperature = learning.taus[0].detach().double(), CONFIG.temperature
     exact, space, held = copy.deepcopy(model).double(), learning.space, learning.held.double()
     # A batch of all five pairs there are, in whatever order.
     examples = quote_task.examples(model.tokenizer, "prune", 5, block_size=24)
@@ -80,14 +80,14 @@ def test_the_gradient_is_the_straight_through_formula(random_model, quote_task: 
     assert float(loss.detach()) == pytest.approx(exact_loss(mask) + 0.002 * float(mask.sum()), rel=1e-5)
     assert 0.3 < mask.mean() < 0.7
     step = 1e-6
-    assert learning.tau.grad is not None
-    steep = learning.tau.grad.abs().argsort(descending=True)[:6].tolist()
+    assert learning.taus[0].grad is not None
+    steep = learning.taus[0].grad.abs().argsort(descending=True)[:6].tolist()
     for node in [*steep, *range(0, space.total, 47)]:
         shift = step * torch.nn.functional.one_hot(torch.tensor(node), space.total)
         slope = (exact_loss(mask + shift) - exact_loss(mask - shift)) / (2 * step)
         sigmoid = 1 / (1 + math.exp(-float(tau[node]) / temperature))
         expected = (slope + 0.002) * sigmoid * (1 - sigmoid) / temperature
-        assert float(learning.tau.grad[node]) == pytest.approx(expected, rel=2e-3, abs=1e-6)
+        assert float(learning.taus[0].grad[node]) == pytest.approx(expected, rel=2e-3, abs=1e-6)
 
 
 def test_each_step_has_its_own_pairs_of_the_prune_split(random_model, quote_task: Task) -> None:
@@ -121,15 +121,34 @@ def test_each_step_has_its_own_pairs_of_the_prune_split(random_model, quote_task
 
 def test_masks_start_as_configured_and_stay_within_bounds(random_model, quote_task: Task) -> None:
     learning = objective(random_model(), quote_task, replace(CONFIG, init_bias=0.25, init_scale=0.1))
-    assert float(learning.tau.detach().mean()) == pytest.approx(0.25, abs=0.02)
-    assert float(learning.tau.detach().std()) == pytest.approx(0.1, abs=0.02)
+    assert float(learning.taus[0].detach().mean()) == pytest.approx(0.25, abs=0.02)
+    assert float(learning.taus[0].detach().std()) == pytest.approx(0.1, abs=0.02)
     wide = objective(random_model(), quote_task, replace(CONFIG, init_scale=5.0))
-    assert wide.tau.detach().abs().max() == 1
+    assert wide.taus[0].detach().abs().max() == 1
     with torch.no_grad():
-        wide.tau += torch.linspace(-3, 3, len(wide.tau))
+        wide.taus[0] += torch.linspace(-3, 3, len(wide.taus[0]))
     wide.after_step(0)
-    assert (float(wide.tau.detach().min()), float(wide.tau.detach().max())) == (-1, 1)
-    assert wide.tau.dtype == torch.float32
+    assert (float(wide.taus[0].detach().min()), float(wide.taus[0].detach().max())) == (-1, 1)
+    assert wide.taus[0].dtype == torch.float32
+
+
+def test_runs_at_once_learn_what_each_learns_alone(random_model, quote_task: Task) -> None:
+    """Seeds, prices and temperatures differ; gradients are clipped for each run by itself."""
+    changes = [{}, {"k_coef": 0.05, "temperature": 1.0}, {"loop": replace(CONFIG.loop, seed=3)}]
+    configs = [replace(CONFIG, **change) for change in changes]
+    model = random_model(abs_topk=None)
+    held = torch.randn(NodeSpace(model.config).total, generator=torch.Generator().manual_seed(5)) / 3
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    together = MaskLearning(model, quote_task, held, configs)
+    log = list(Loop(together, CONFIG.loop))[-1]
+    losses = []
+    for tau, config in zip(together.taus, configs, strict=True):
+        alone = MaskLearning(model, quote_task, held, config)
+        losses.append(list(Loop(alone, CONFIG.loop))[-1].figures["task_loss"])
+        torch.testing.assert_close(tau, alone.taus[0], rtol=1e-4, atol=1e-4)
+    assert log.figures["task_loss"] == pytest.approx(sum(losses) / 3, rel=1e-4)
+    assert not torch.equal(together.taus[0], together.taus[1])
 
 
 def test_a_high_price_removes_every_node(random_model, quote_task: Task) -> None:
@@ -146,12 +165,12 @@ def test_without_a_price_the_missing_nodes_come_back(quote_model: GPT, quote_tas
         parameter.requires_grad_(False)
     learning = MaskLearning(quote_model, quote_task, quote_means.values, config)
     with torch.no_grad():
-        learning.tau[learning.space.flat({"0.attn.v": [0], "0.attn.act_in": [0, 1]})] = 0.3
+        learning.taus[0][learning.space.flat({"0.attn.v": [0], "0.attn.act_in": [0, 1]})] = 0.3
     logs = list(Loop(learning, replace(config.loop, steps=15, weight_decay=0.0)))
     assert logs[0].figures["task_loss"] == pytest.approx(math.log(2), abs=1e-3)  # the way out, resid_delta:3, is shut
     assert logs[-1].figures["task_loss"] < 0.02
     assert logs[-1].loss == logs[-1].figures["task_loss"]
-    alive = learning.space.by_site(learning.tau.detach() >= 0)
+    alive = learning.space.by_site(learning.taus[0].detach() >= 0)
     assert 3 in alive["0.attn.resid_delta"]
     assert 0 in alive["0.attn.k"]
 
@@ -162,10 +181,10 @@ def test_only_the_masks_are_trained(random_model, quote_task: Task, precision: s
     before = copy.deepcopy(model.state_dict())
     config = replace(CONFIG, loop=replace(CONFIG.loop, precision=precision))
     learning = objective(model, quote_task, config)
-    start = learning.tau.detach().clone()
+    start = learning.taus[0].detach().clone()
     list(Loop(learning, config.loop))
-    assert not torch.equal(learning.tau, start)
-    assert learning.tau.dtype == torch.float32
+    assert not torch.equal(learning.taus[0], start)
+    assert learning.taus[0].dtype == torch.float32
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -175,7 +194,7 @@ def test_the_seed_decides(random_model, quote_task: Task) -> None:
         config = replace(CONFIG, loop=replace(CONFIG.loop, seed=seed))
         learning = objective(random_model(), quote_task, config)
         list(Loop(learning, config.loop))
-        return learning.tau.detach()
+        return learning.taus[0].detach()
 
     assert torch.equal(learned(0), learned(0))
     assert not torch.equal(learned(0), learned(1))

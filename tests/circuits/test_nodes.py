@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparse_circuits.circuits.nodes import NodeSpace, keep_only, scale_nodes
+from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.loop import autocast
@@ -85,7 +85,7 @@ def test_with_every_node_kept_the_logits_are_bit_equal(random_model, settings, p
     with torch.no_grad(), autocast(precision, "cpu"):
         plain = model(tokens)
         kept = model(tokens, tap=keep_only(space, torch.ones(space.total, dtype=torch.bool), held))
-        scaled = model(tokens, tap=scale_nodes(space, torch.ones(space.total), held))
+        scaled = model(tokens, tap=Hold(space, torch.ones(space.total), held))
         fewer = model(tokens, tap=keep_only(space, torch.arange(space.total) != 3, held))
     assert torch.equal(kept, plain)
     assert torch.equal(scaled, plain)
@@ -113,7 +113,7 @@ def test_a_removed_node_is_held_after_abs_topk(random_model) -> None:
 
     with torch.no_grad():
         expected = model.run(tokens, record="*", tap=by_hand)
-        soft = model.run(tokens, record="*", tap=scale_nodes(space, kept.float(), held))
+        soft = model.run(tokens, record="*", tap=Hold(space, kept.float(), held))
         hard = model.run(tokens, record="*", tap=keep_only(space, kept, held))
     for run in (soft, hard):
         torch.testing.assert_close(run.logits, expected.logits, rtol=0, atol=0)
@@ -134,7 +134,7 @@ def test_masks_between_the_two_mix(random_model) -> None:
     model = random_model()
     space = NodeSpace(model.config)
     mask, held = torch.rand(space.total), torch.randn(space.total)
-    tap = scale_nodes(space, mask, held)
+    tap = Hold(space, mask, held)
     x = torch.randn(2, 3, 16)
     part = space.slices["1.attn.resid_delta"]
     expected = mask[part].double() * x.double() + (1 - mask[part].double()) * held[part].double()

@@ -1,0 +1,81 @@
+"""From what a layer computes to what a site shows: a norm or nonlinearity, AbsTopK, then the tap.
+
+The three are one kernel where they can be (`kernels.fused`): when there is no tap, and when the tap says beforehand
+that at this site it only mixes the activation with constants, as every pruning does.
+"""
+
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from sparse_circuits.config import GPTConfig
+from sparse_circuits.errors import InputError
+from sparse_circuits.kernels.fused import keep_gelu, keep_hold, keep_norm, keep_relu
+from sparse_circuits.sites import Tap
+from sparse_circuits.sparsity import abs_topk
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A tap that, where `holding(site)` is (mask, held), does no more than mask * x + (1 - mask) * held."""
+
+    def __call__(self, site: str, activation: Tensor) -> Tensor: ...
+
+    def holding(self, site: str) -> tuple[Tensor, Tensor] | None: ...
+
+
+class Prefixed:
+    """A tap as one block sees it: site names without their layer."""
+
+    def __init__(self, tap: Tap, layer: int):
+        self._tap, self._layer = tap, layer
+
+    def __call__(self, site: str, activation: Tensor) -> Tensor:
+        return tapped(self._tap, f"{self._layer}.{site}", activation)
+
+    def holding(self, site: str) -> tuple[Tensor, Tensor] | None:
+        """The mask and constants that are all the tap does at `site`, if that is so."""
+        return self._tap.holding(f"{self._layer}.{site}") if isinstance(self._tap, Holding) else None
+
+
+def tapped(tap: Tap, site: str, activation: Tensor) -> Tensor:
+    """What `tap` makes of the activation; InputError where that is no tensor of its shape."""
+    result: Any = tap(site, activation)
+    if not isinstance(result, Tensor) or result.shape != activation.shape:
+        got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise InputError(
+            f"the tap returned {got} at {site}; it must return a tensor of shape {tuple(activation.shape)} "
+            "(the activation itself where it changes nothing)"
+        )
+    return result
+
+
+def kept_count(config: GPTConfig, place: str, width: int) -> int:
+    """How many of `width` entries AbsTopK keeps at `place`; all of them where the config does not put it."""
+    if config.abs_topk is None or place not in config.abs_topk_sites:
+        return width
+    return max(1, int(config.abs_topk * width))
+
+
+def finish(
+    x: Tensor,
+    config: GPTConfig,
+    place: str,
+    tap: Prefixed | None,
+    site: str,
+    function: Literal["none", "gelu", "relu"] | nn.RMSNorm = "none",
+) -> Tensor:
+    """`function` of x, AbsTopK where the config puts it at `place`, and the tap's say at `site`."""
+    k = kept_count(config, place, x.shape[-1])
+    mask, held = (tap.holding(site) if tap is not None else None) or (None, None)
+    if isinstance(function, nn.RMSNorm):
+        x = keep_norm(x, function.weight, k, function.eps, mask, held)
+    elif function == "gelu":
+        x = keep_gelu(x, k, mask, held)
+    elif function == "relu":
+        x = keep_relu(x, k, mask, held)
+    elif mask is not None and held is not None:
+        x = keep_hold(x, k, mask, held)
+    else:
+        x = abs_topk(x, k)
+    return x if tap is None or mask is not None else tap(site, x)
