@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -44,11 +44,12 @@ def save(model: GPT, folder: str | Path) -> None:
     model.folder = folder
 
 
-def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool = False) -> GPT:
+def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | Literal["auto"] = False) -> GPT:
     """Read the model folder `source`.
 
     Args:
-        sparse: hold and multiply the matrices sparsely, as `GPT.sparsify` does; the dense ones are never made.
+        sparse: hold and multiply the matrices sparsely, as `GPT.sparsify` does; the dense ones are never made. "auto"
+            does so on the CPU where all of them are stored sparsely.
 
     Raises:
         InputError: there is no such folder, or a file in it is missing, cut short, of a newer format or does not
@@ -66,6 +67,8 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool = 
     with torch.device("meta"):  # neither memory nor random numbers for weights that are about to come
         model = GPT(from_json(GPTConfig, described.get("model"), str(folder / "config.json")))
     tensors, _ = read_tensors(folder / "model.safetensors")
+    if sparse == "auto" and torch.device(device).type != "cpu":
+        sparse = False
     _load_exactly(model, _stored(tensors, folder / "model.safetensors"), folder / "model.safetensors", sparse)
     if (folder / "tokenizer.json").is_file():
         model.tokenizer = Tokenizer.load(folder / "tokenizer.json")
@@ -183,7 +186,7 @@ def _stored(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor | _Spars
     return state
 
 
-def _load_exactly(model: GPT, state: dict[str, Tensor | _Sparse], path: Path, sparse: bool) -> None:
+def _load_exactly(model: GPT, state: dict[str, Tensor | _Sparse], path: Path, sparse: bool | Literal["auto"]) -> None:
     """Give the model, so far without memory, its tensors; every mismatch is told in one line."""
     own = _state(model)
     for name, tensor in own.items():
@@ -199,6 +202,8 @@ def _load_exactly(model: GPT, state: dict[str, Tensor | _Sparse], path: Path, sp
     if model.config.tied_embeddings:
         state = state | {"lm_head.weight": state["wte.weight"]}
     layers = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear)}
+    if sparse == "auto":
+        sparse = all(isinstance(state[name], _Sparse) for name in layers)
     for name, layer in layers.items() if sparse else ():
         stored = state.pop(name)
         layer.freeze(stored.matrix() if isinstance(stored, _Sparse) else SparseMatrix.from_dense(stored))

@@ -109,6 +109,12 @@ def test_a_folder_loads_sparse(changes: dict[str, Any], density: float, tmp_path
     assert checkpoint.model_hash(loaded) == checkpoint.model_hash(model)
 
 
+@pytest.mark.parametrize(("density", "is_sparse"), [(0.1, True), (0.6, False)])
+def test_auto_is_sparse_where_every_matrix_is_stored_so(density: float, is_sparse: bool, tmp_path: Path) -> None:
+    checkpoint.save(model_of({}, density=density), tmp_path)
+    assert checkpoint.load(tmp_path, sparse="auto").lm_head.is_frozen == is_sparse
+
+
 def test_a_frozen_layer_shows_its_weight() -> None:
     layer = model_of({}).blocks[0].mlp.c_fc
     weight = layer.weight.detach().clone()

@@ -50,7 +50,7 @@ def run(command: Command) -> None:
     require("" not in command.stop, "--stop holds an empty text, which is everywhere; give it a character or more")
     check_seed(command.seed)
     prompts = _prompts(command)
-    model = checkpoint.load(command.model)
+    model = checkpoint.load(command.model, sparse="auto")
     tokenizer = model.tokenizer
     require(tokenizer is not None, f"{command.model} has no tokenizer.json, so a prompt cannot be read")
     assert tokenizer is not None
@@ -120,14 +120,12 @@ class _Page:
         """Print what is new."""
         while self._row < len(self._rows):
             row = self._rows[self._row]
-            if not self._begun:
-                print(self._heading(), end="")
-                self._begun = True
-            print(row.text[self._printed :], end="", flush=True)
-            self._printed = len(row.text)
+            text = ("" if self._begun else self._heading()) + row.text[self._printed :] + "\n" * row.ended
+            if text:
+                print(text, end="", flush=True)
+            self._begun, self._printed = True, len(row.text)
             if not row.ended:
                 return
-            print(flush=True)
             self._row, self._begun, self._printed = self._row + 1, False, 0
 
     def close(self) -> None:
