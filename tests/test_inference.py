@@ -34,7 +34,7 @@ def model_of(changes: dict[str, Any], seed: int = 0, density: float = 0.1) -> GP
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
     project(model, SparsityConfig(density=density, min_nonzeros=1))
     return model.eval()
 
