@@ -274,8 +274,8 @@ class TestWorthwhile:
             assert positions == 1 or not worthwhile(*shape, 1.0, positions, dense)  # type: ignore[arg-type]
 
     def test_dense_bfloat16_is_harder_to_beat(self) -> None:
-        assert worthwhile(1024, 1024, 1 / 3, 2048, "fp32")
-        assert not worthwhile(1024, 1024, 1 / 3, 2048, "bf16")
+        assert worthwhile(8, 8, 1 / 64, 64, "bf16")
+        assert not worthwhile(8, 8, 1 / 64, 64, "fp32")
 
     def test_unknown_choice(self, unannotated: None) -> None:
         with pytest.raises(InputError, match="dense 'fp8' is unknown; choose one of bf16, fp32"):
