@@ -72,7 +72,8 @@ def matrices(draw: st.DrawFn, rows: int, columns: int) -> Tensor:
     if draw(st.booleans()):
         special = torch.tensor([0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf"), float("nan")], dtype=dtype)
         special_bits = special.view(UNITS[dtype]).numpy()
-        choices = np.concatenate([values[:4], special_bits])
-        choices = choices[: draw(st.integers(1, len(choices)))]
-        values = random.choice(choices, size)
+        # Not a number, with another payload and the other sign.
+        others = special_bits[4:6] + np.array([1, 3], unit)
+        choices = np.concatenate([values[:4], special_bits, others])
+        values = random.choice(random.permutation(choices)[: draw(st.integers(1, len(choices)))], size)
     return torch.from_numpy(values.copy()).view(dtype).view(shape).to(DEVICE)

@@ -109,6 +109,17 @@ class TestProjection:
     def test_ties_go_to_the_programs_before(self, k: int) -> None:
         check_projection(torch.full((10, 40), -0.5, device=DEVICE), k, 0, 0)
 
+    def test_what_a_minimum_keeps_comes_before_what_is_not_a_number(self) -> None:
+        weight = torch.tensor([[torch.nan] * 4, [1.0, 3.0, 2.0, 0.0]], device=DEVICE)
+        gpu.project_topk_(weight, 3, 1, 0)
+        assert weight.nan_to_num(9).tolist() == [[9.0, 9.0, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0]]
+
+    def test_a_small_entry_that_both_minimums_keep_counts_once(self) -> None:
+        weight = torch.zeros(8, 12, device=DEVICE)
+        weight[:4, :6] = torch.randn(4, 6, device=DEVICE)
+        weight[4:, 6:] = 1e-3 * torch.randn(4, 6, device=DEVICE)
+        check_projection(weight, 30, 1, 1)
+
     def test_all_of_a_row_and_all_of_a_column(self) -> None:
         weight = torch.randn(4, 6, device=DEVICE)
         for k, per_row, per_column in ((24, 6, 0), (24, 0, 4), (24, 1, 1)):
