@@ -132,6 +132,8 @@ def test_top_p_by_hand() -> None:
     assert sorted(counts.tolist()) == [0, 0, 200, 500]
     assert chosen(logits, 700, top_p=0.5).tolist() == [0, 700, 0, 0]
     assert chosen(logits, 900, top_k=3).tolist() == [200, 500, 0, 200]
+    # Where two of four equals hold exactly as much as is asked, there is no third.
+    assert sorted(chosen(torch.zeros(1, 4), 800, top_p=0.5).tolist()) == [0, 0, 400, 400]
     # Of the three likeliest, 0.5 / 0.9 is enough for 0.55.
     assert chosen(logits, 900, top_k=3, top_p=0.55).tolist() == [0, 900, 0, 0]
 
