@@ -3,33 +3,42 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sparse_circuits.model import GPT
-    from sparse_circuits.tasks import Task
+    from sparse_circuits.tasks import Examples, Task
+
+PAIRS_IN_TABLE = 32
+ROWS_PER_BATCH = 128
 
 
 @dataclass(frozen=True)
 class Command:
-    """List the tasks; with --task show pairs of it, with --model also the model's loss."""
+    """List the tasks; with --task show pairs of it, with --model also how well the model answers."""
 
     task: str | None = None
     """A task's name, or a .jsonl or .py file with one of your own."""
     model: Path | None = None
-    """Model folder: shows its loss on each split, and completions as its tokenizer has them."""
+    """Model folder: shows its loss, the part of its answers that are right and their margin on each split, and
+    completions as its tokenizer has them."""
     split: str = "report"
     """Which split's pairs to show."""
     n: int = 3
     """How many pairs to show."""
+    pairs: int | None = None
+    """Pairs of each split to ask the model: with --task 128, as circuits are measured on, else 32."""
     json: bool = False
     """Print as JSON."""
 
 
 def run(command: Command) -> None:
-    """Print tasks, pairs and losses."""
+    """Print tasks, pairs and scores."""
     from sparse_circuits.tasks import TASKS, get_task
 
     names = [command.task] if command.task else list(TASKS)
@@ -38,44 +47,139 @@ def run(command: Command) -> None:
     if command.model is not None:
         from sparse_circuits import checkpoint
 
-        model = checkpoint.load(command.model)
+        model = checkpoint.load(command.model, sparse="auto")
     rows = [_describe(task, command, model) for task in tasks]
+    if model is not None:
+        _score(rows, tasks, command, model)
     if command.json:
         print(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        print(f"{row['name']}: {row['description']}")
-        for pair in row.get("pairs", []):
-            print(f"  {pair['prompt_a']!r} -> {pair['completion_a']!r}")
-            other = pair["completion_b"]
-            print(
-                f"  {pair['prompt_b']!r} -> {'not ' + repr(pair['completion_a']) if other is None else repr(other)}\n"
-            )
-        if "losses" in row:
-            print("  loss in nats (chance 0.693): " + ", ".join(f"{k} {v:.3f}" for k, v in row["losses"].items()))
+    elif model is not None and command.task is None:
+        print(_table(rows))
+    else:
+        for row in rows:
+            print(_written(row))
 
 
 def _describe(task: "Task", command: Command, model: "GPT | None") -> dict[str, Any]:
+    """What the task is; pairs of it where one task is asked for."""
     row: dict[str, Any] = {"name": task.name, "description": task.description, "splits": list(task.splits)}
-    tokenizer = None
-    if model is not None:
-        from sparse_circuits.circuits.circuit import fixed_examples, last_logits
-        from sparse_circuits.config import PruneConfig, require
-        from sparse_circuits.tasks import task_loss
-
-        row["losses"] = {}
-        for split in task.splits:
-            examples = fixed_examples(model, task, split, PruneConfig())
-            loss = float(task_loss(last_logits(model, examples), examples))
-            require(
-                math.isfinite(loss), f"the loss of {command.model} on {task.name} is {loss}; its weights are damaged"
-            )
-            row["losses"][split] = loss
-        tokenizer = model.tokenizer
     if command.task is not None:
-        if tokenizer is None:
+        if model is None or model.tokenizer is None:
             pairs = task.draw(command.split, command.n)
         else:
-            pairs = task.pairs(tokenizer, command.split, command.n)
+            pairs = task.pairs(model.tokenizer, command.split, command.n)
         row["pairs"] = [dataclasses.asdict(pair) for pair in pairs]
     return row
+
+
+def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command, model: "GPT") -> None:
+    """Add `losses`, `accuracies` and `margins` by split to the rows, or why a task is `skipped`.
+
+    A task that was asked for by name is not skipped: its refusal is the user's answer.
+    """
+    from torch.nn import functional
+
+    from sparse_circuits.circuits.circuit import fixed_examples
+    from sparse_circuits.config import PruneConfig, require
+    from sparse_circuits.errors import InputError
+
+    require(model.tokenizer is not None, f"the model {command.model} has no tokenizer, so tasks cannot be put to it")
+    count = command.pairs
+    if count is None:
+        count = PruneConfig().eval_pairs if command.task else PAIRS_IN_TABLE
+    config = PruneConfig(eval_pairs=count)
+    asked: list[tuple[dict[str, Any], str, Examples]] = []
+    for row, task in zip(rows, tasks, strict=True):
+        try:
+            asked += [(row, split, fixed_examples(model, task, split, config)) for split in task.splits]
+        except InputError as error:
+            if command.task is not None:
+                raise
+            row["skipped"] = str(error)
+            asked = [entry for entry in asked if entry[0] is not row]
+    odds = _log_odds(model, [examples for _, _, examples in asked])
+    for (row, split, _), each in zip(asked, odds, strict=True):
+        loss = float(-functional.logsigmoid(each).mean())
+        require(
+            math.isfinite(loss),
+            f"the loss of {command.model} on {row['name']} is {loss}; its weights are damaged",
+        )
+        row.setdefault("losses", {})[split] = loss
+        row.setdefault("accuracies", {})[split] = float((each > 0).float().mean())
+        row.setdefault("margins", {})[split] = float(each.mean())
+
+
+def _log_odds(model: "GPT", asked: "Sequence[Examples]") -> "list[Tensor]":
+    """The log-odds of being right of every row of each of them; rows of like length are computed together."""
+    import torch
+    from torch.nn.functional import pad
+
+    from sparse_circuits.progress import Bar
+    from sparse_circuits.tasks import Examples, log_odds
+
+    odds = [torch.empty(len(examples.last)) for examples in asked]
+    for loss in ("two_token", "one_token"):
+        chosen = [number for number, examples in enumerate(asked) if examples.loss == loss]
+        if not chosen:
+            continue
+        sets = [asked[number] for number in chosen]
+        width = max(examples.tokens.shape[1] for examples in sets)
+        tokens = torch.cat([pad(examples.tokens, (0, width - examples.tokens.shape[1])) for examples in sets])
+        last, targets, others = (
+            torch.cat([getattr(examples, name) for examples in sets]) for name in ("last", "targets", "others")
+        )
+        found = torch.empty(len(last))
+        with torch.no_grad(), Bar("tasks", len(last)) as bar:
+            done = 0
+            for rows in last.argsort(stable=True).split(ROWS_PER_BATCH):
+                wide = int(last[rows].max()) + 1
+                part = Examples(tokens[rows, :wide], last[rows], targets[rows], others[rows], loss)
+                found[rows.cpu()] = log_odds(model(part.tokens, at=part.last), part).float().cpu()
+                done += len(rows)
+                bar.update(done)
+        for number, part_odds in zip(chosen, found.split([len(examples.last) for examples in sets]), strict=True):
+            odds[number] = part_odds
+    return odds
+
+
+def _written(row: dict[str, Any]) -> str:
+    """One task for reading: what it asks, its pairs, its scores."""
+    lines = [f"{row['name']}: {row['description']}"]
+    for pair in row.get("pairs", []):
+        other = pair["completion_b"]
+        lines.append(f"  {pair['prompt_a']!r} -> {pair['completion_a']!r}")
+        lines.append(
+            f"  {pair['prompt_b']!r} -> {'not ' + repr(pair['completion_a']) if other is None else repr(other)}\n"
+        )
+    if "losses" in row:
+        lines.append("  loss in nats (chance 0.693): " + ", ".join(f"{k} {v:.3f}" for k, v in row["losses"].items()))
+        lines.append("  answers that are right: " + ", ".join(f"{k} {v:.1%}" for k, v in row["accuracies"].items()))
+        lines.append("  margin in nats: " + ", ".join(f"{k} {v:.2f}" for k, v in row["margins"].items()))
+    return "\n".join(lines)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """All tasks for reading, one a line, then what was skipped and why."""
+    from sparse_circuits.tasks import SPLITS
+
+    shown = [row for row in rows if "skipped" not in row]
+    name = max(len(row["name"]) for row in rows)
+    lines = [
+        " " * name + "".join(f"{split:>18}" for split in SPLITS),
+        " " * name + f"{'loss  right margin':>18}".replace("loss  ", " loss ") * len(SPLITS),
+    ]
+    for row in shown:
+        cells = [
+            f"{row['losses'][split]:>7.3f}{row['accuracies'][split]:>5.0%}{row['margins'][split]:>6.1f}"
+            if split in row["losses"]
+            else " " * 18
+            for split in SPLITS
+        ]
+        lines.append(row["name"].ljust(name) + "".join(cells))
+    lines += [f"skipped {row['skipped']}" for row in rows if "skipped" in row]
+    skipped = len(rows) - len(shown)
+    lines.append(
+        f"{len(shown)} of {len(rows)} tasks asked, {skipped} skipped; loss in nats (chance 0.693), answers that are"
+        " right, margin: mean log-odds of the right answer in nats"
+    )
+    return "\n".join(lines)

@@ -8,8 +8,9 @@ where the deciding line begins, after that line's indentation.
 
 from collections.abc import Mapping, Sequence
 from textwrap import indent
+from typing import Literal
 
-from sparse_circuits.tasks.task import Template
+from sparse_circuits.tasks.task import SPLITS, Template
 
 _PRUNE = (
     "",
@@ -52,17 +53,85 @@ CONTEXTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def in_contexts(
-    split: str, lines: Sequence[tuple[str, str]], right_a: str, right_b: str | None
-) -> tuple[Template, ...]:
-    """Every pair of deciding lines (side A, side B) in every context of `split`, with the same completions.
+def _in_a_row(first: str, second: str) -> str:
+    """One context after another: imports first, two blank lines before a function."""
+    if second.startswith(("import ", "from ")):
+        first, second = second, first
+    return (first.rstrip("\n") + "\n\n\n" if second.startswith("def ") else first) + second
 
-    A deciding "line" may be several, the last unfinished; all are indented as the context demands.
+
+def _further(split: str) -> tuple[str, ...]:
+    """Contexts of other lengths: two of the split in a row, of which the first ends at the left margin."""
+    closed = [context for context in CONTEXTS[split] if context.endswith("\n")]
+    rows = [(closed[(number + 2) % len(closed)], context) for number, context in enumerate(CONTEXTS[split])]
+    return tuple(dict.fromkeys(_in_a_row(a, b) for a, b in rows if a != b and b))
+
+
+# Out of distribution it is short contexts that are missing.
+_FURTHER_OOD = (
+    "# $name7 and $name8\n",
+    "$name7 = $call7($number7) % $number8\n\n",
+)
+FURTHER: Mapping[str, tuple[str, ...]] = {
+    split: _FURTHER_OOD if split == "ood" else _further(split) for split in SPLITS
+}
+"""For tasks whose sides differ in length, so that lengths vary by more than that."""
+Where = Literal["anywhere", "margin", "definition"]
+"""Which contexts suit a deciding line: `anywhere` all of them, `margin` those that end at the left margin,
+`definition` the same, with the two blank lines that stand before a definition."""
+
+
+def in_contexts(
+    split: str,
+    lines: Sequence[tuple[str, str]],
+    right_a: str,
+    right_b: str | None,
+    where: Where = "anywhere",
+    further: bool = False,
+    group: str = "",
+) -> tuple[Template, ...]:
+    """Every pair of deciding lines (side A, side B) in every context of `split` that suits, with these completions.
+
+    A deciding "line" may be several, the last unfinished; all are indented as the context demands, and one that
+    starts with `def` or `class` is a definition wherever it is asked for. `further` also uses the contexts in
+    `FURTHER`. `group` tells the templates' names from those of another call.
     """
+    contexts = CONTEXTS[split] + (FURTHER[split] if further else ())
     templates = []
     for line, (a, b) in enumerate(lines):
-        for number, context in enumerate(CONTEXTS[split]):
+        for number, context in enumerate(contexts):
             indentation = context.rpartition("\n")[2]
+            definition = where == "definition" or a.startswith(("def ", "class "))
+            if indentation and (definition or where == "margin"):
+                continue
+            if definition and context:
+                context = context.rstrip("\n") + "\n\n\n"
             side_a, side_b = (context + indent(side, indentation).removeprefix(indentation) for side in (a, b))
-            templates.append(Template(f"{split}/{line}.{number}", side_a, side_b, right_a, right_b))
+            templates.append(Template(f"{split}/{group}{line}.{number}", side_a, side_b, right_a, right_b))
     return tuple(templates)
+
+
+def deciding(
+    lines: Mapping[str, Sequence[str]],
+    a: tuple[str, str],
+    b: tuple[str, str | None],
+    where: Where = "anywhere",
+    further: bool = False,
+    group: str = "",
+) -> Mapping[str, tuple[Template, ...]]:
+    """The templates of every split: its `lines` in its contexts, where `@` marks the place of the evidence.
+
+    `a` and `b` are what stands there on each side, and the completion that is then right.
+    """
+    return {
+        split: in_contexts(
+            split,
+            [(line.replace("@", a[0]), line.replace("@", b[0])) for line in lines[split]],
+            a[1],
+            b[1],
+            where,
+            further,
+            group,
+        )
+        for split in SPLITS
+    }

@@ -7,10 +7,11 @@ Steps, in `encode_pair`:
 2. encode each prompt, and each prompt with its completion;
 3. refuse whatever would make the question another one than it says: see `encode_pair`.
 
-The trailing-newline rule. The pre-tokeniser joins punctuation with the newlines after it, so in training text
-the token after `print("done` is usually `")\n`, not `")`. A completion may therefore be written with one
-trailing newline. If the tokenizer lacks the joined token on either side of the pair, the newline is dropped
-on both sides. `settle` is the only place that knows the rule.
+The joined-tail rule. The pre-tokeniser joins punctuation with the newlines or the word after it, so in training
+text the token after `print("done` is usually `")\n`, not `")`, and the one after `limit` in a list of parameters
+often `=None`. A completion may therefore be written with one trailing newline, or with `None` after punctuation.
+If the tokenizer lacks the joined token on either side of the pair, this tail is dropped on both sides. `settle` is
+the only place that knows the rule.
 """
 
 from dataclasses import dataclass, replace
@@ -21,6 +22,9 @@ from sparse_circuits.tokenizer import Tokenizer
 
 ANY = -1
 """In place of a token: every token of the vocabulary but the other one (see `Examples`)."""
+
+
+_TAILS = ("\n", "None")
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,17 @@ class EncodedPair(NamedTuple):
 
 
 def settle(pair: Pair, tokenizer: Tokenizer) -> Pair:
-    """The pair after the trailing-newline rule."""
-    a, b = pair.completion_a, pair.completion_b
-    joined = [text for text in (a, b) if text is not None and text.endswith("\n") and text != "\n"]
-    if all(tokenizer.single_token(text) is not None for text in joined):
-        return pair
-    return replace(
-        pair,
-        completion_a=a.removesuffix("\n") if a in joined else a,
-        completion_b=b.removesuffix("\n") if b is not None and b in joined else b,
-    )
+    """The pair after the joined-tail rule."""
+    for tail in _TAILS:
+        a, b = pair.completion_a, pair.completion_b
+        joined = [text for text in (a, b) if text is not None and text.endswith(tail) and text.strip() != tail.strip()]
+        if not all(tokenizer.single_token(text) is not None for text in joined):
+            pair = replace(
+                pair,
+                completion_a=a.removesuffix(tail) if a in joined else a,
+                completion_b=b.removesuffix(tail) if b is not None and b in joined else b,
+            )
+    return pair
 
 
 def encode_pair(pair: Pair, tokenizer: Tokenizer) -> EncodedPair:

@@ -4,11 +4,15 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.tasks.brackets import BRACKET_COUNTING
+from sparse_circuits.tasks.brackets import BRACKET_BRACE, BRACKET_COUNTING
 from sparse_circuits.tasks.custom import task_from_python
-from sparse_circuits.tasks.loops import FOR_WHILE
-from sparse_circuits.tasks.quotes import SINGLE_DOUBLE_QUOTE
+from sparse_circuits.tasks.definitions import CLASS_INIT, FINAL_KWARG, LAMBDA_FUNC
+from sparse_circuits.tasks.files import WITH_AS, WITH_OPEN
+from sparse_circuits.tasks.loops import ENUMERATE_RANGE, FOR_WHILE, INDENT_FOR
+from sparse_circuits.tasks.quotes import FSTRING_BRACE, SINGLE_DOUBLE_QUOTE
+from sparse_circuits.tasks.statements import ELSE_ELIF, IF_EQUALS, IF_TERNARY, VAR_IF, WHILE_RETURN_TRUE
 from sparse_circuits.tasks.task import Task
+from sparse_circuits.tasks.variables import SET_OR_STRING, SET_OR_STRING_FIXEDVARNAME, VAR_SWAP
 
 
 class Registry(dict[str, Task]):
@@ -20,7 +24,29 @@ class Registry(dict[str, Task]):
         raise InputError(f"no task {name!r}: {hint}the tasks are {', '.join(self)}; or give a .jsonl or .py file")
 
 
-TASKS = Registry({task.name: task for task in (SINGLE_DOUBLE_QUOTE, BRACKET_COUNTING, FOR_WHILE)})
+_THE_TWENTY = (
+    SINGLE_DOUBLE_QUOTE,
+    BRACKET_COUNTING,
+    BRACKET_BRACE,
+    SET_OR_STRING,
+    SET_OR_STRING_FIXEDVARNAME,
+    FINAL_KWARG,
+    CLASS_INIT,
+    WITH_AS,
+    WITH_OPEN,
+    FOR_WHILE,
+    ELSE_ELIF,
+    IF_TERNARY,
+    IF_EQUALS,
+    VAR_IF,
+    WHILE_RETURN_TRUE,
+    FSTRING_BRACE,
+    VAR_SWAP,
+    INDENT_FOR,
+    LAMBDA_FUNC,
+    ENUMERATE_RANGE,
+)
+TASKS = Registry({task.name: task for task in _THE_TWENTY})
 
 
 def get_task(name_or_path: str | Path) -> Task:

@@ -6,10 +6,12 @@ Source: arXiv 2511.13653, the binary tasks. A template is a pair of prompts with
 2. draw that many distinct fill-in numbers from each template;
 3. write each number in mixed radix: every slot takes its word, no word is taken twice in a pair;
 4. shuffle.
-The draw depends on (name, split, n, seed) only, not on the process.
+The draw depends on (name, split, n, seed) only, not on the process. For a tokenizer, words that a completion is
+made of are left out where they would not make it a single token.
 """
 
 import hashlib
+import itertools
 import json
 import random
 import string
@@ -45,9 +47,12 @@ class Template:
     @cached_property
     def slots(self) -> tuple[str, ...]:
         """The slots' names, in the order in which they first appear."""
-        texts = (self.a, self.b, self.right_a, self.right_b or "")
-        found = [slot for text in texts for slot in string.Template(text).get_identifiers()]
-        return tuple(dict.fromkeys(found))
+        return tuple(string.Template(self.text).get_identifiers())
+
+    @property
+    def text(self) -> str:
+        """Prompts and completions, a line end between them."""
+        return "\n".join((self.a, self.b, self.right_a, self.right_b or ""))
 
     def capacity(self, words: Mapping[str, Sequence[str]]) -> int:
         """The number of distinct pairs this template gives with these words."""
@@ -139,31 +144,16 @@ class Task:
         Raises:
             InputError: no such split; n below 1.
         """
-        if n < 1:
-            raise InputError(f"{n} pairs asked: ask for at least 1")
-        if n > self.size(split):
-            warnings.warn(
-                f"task {self.name!r} has {self.size(split)} distinct pairs in split {split!r}, {n} were"
-                " asked: all of them are used",
-                stacklevel=2,
-            )
-        generator = random.Random(f"{self.name}/{split}/{n}/{seed}")
-        words = self.words.get(split, {})
-        templates = generator.sample(self._templates(split), len(self._templates(split)))
-        capacities = [template.capacity(words) for template in templates]
-        pairs = [
-            template.fill(words, number)
-            for template, capacity, share in zip(templates, capacities, _shares(n, capacities), strict=True)
-            for number in _distinct(generator, share, capacity)
-        ]
-        generator.shuffle(pairs)
-        return pairs
+        return self._draw(split, n, seed, self.words.get(split, {}))
 
     def pairs(self, tokenizer: Tokenizer, split: str = "report", n: int = 64, seed: int = 0) -> list[Pair]:
         """The pairs of `draw`, with completions settled for the tokenizer (see `sparse_circuits.tasks.pair`).
 
+        Where a slot stands in a completion (` $name1`), only words are drawn that make it a single token.
+
         Raises:
-            InputError: no such split; n below 1; a pair that this tokenizer cannot ask (see `encode_pair`).
+            InputError: no such split; n below 1; too few words that are single tokens; a pair that this
+                tokenizer cannot ask (see `encode_pair`).
         """
         return [pair for pair, _ in self._encoded(tokenizer, split, n, seed)]
 
@@ -181,9 +171,53 @@ class Task:
 
     def _encoded(self, tokenizer: Tokenizer, split: str, n: int, seed: int) -> list[tuple[Pair, EncodedPair]]:
         """The drawn pairs, with settled completions, as text and as tokens."""
-        settled = [settle(pair, tokenizer) for pair in self.draw(split, n, seed)]
+        words = self._words_of(tokenizer, split)
+        settled = [settle(pair, tokenizer) for pair in self._draw(split, n, seed, words)]
         with self._named_in_errors():
             return [(pair, encode_pair(pair, tokenizer)) for pair in settled]
+
+    def _draw(self, split: str, n: int, seed: int, words: Mapping[str, Sequence[str]]) -> list[Pair]:
+        """`draw`, with slots filled from `words`."""
+        if n < 1:
+            raise InputError(f"{n} pairs asked: ask for at least 1")
+        generator = random.Random(f"{self.name}/{split}/{n}/{seed}")
+        templates = generator.sample(self._templates(split), len(self._templates(split)))
+        capacities = [template.capacity(words) for template in templates]
+        if n > sum(capacities):
+            warnings.warn(
+                f"task {self.name!r} has {sum(capacities)} distinct pairs in split {split!r}, {n} were"
+                " asked: all of them are used",
+                stacklevel=3,
+            )
+        pairs = [
+            template.fill(words, number)
+            for template, capacity, share in zip(templates, capacities, _shares(n, capacities), strict=True)
+            for number in _distinct(generator, share, capacity)
+        ]
+        generator.shuffle(pairs)
+        return pairs
+
+    def _words_of(self, tokenizer: Tokenizer, split: str) -> Mapping[str, Sequence[str]]:
+        """The words of `split`, without those that would make a completion more than one token."""
+        given = self.words.get(split, {})
+        words = dict(given)
+        templates = self._templates(split)
+        for text in sorted({text for template in templates for text in (template.right_a, template.right_b or "")}):
+            shape = string.Template(text.removesuffix("\n"))
+            slots = shape.get_identifiers()
+            if len(slots) == 1:
+                kind = _kind(slots[0])
+                fits = [tokenizer.single_token(shape.substitute({slots[0]: word})) is not None for word in words[kind]]
+                words[kind] = tuple(itertools.compress(words[kind], fits))
+        for template in templates:
+            if template.capacity(words) < 1:
+                kind = next(kind for kind in words if len(words[kind]) < len(given[kind]))
+                raise InputError(
+                    f"task {self.name!r}, template {template.name!r}: as completions only {len(words[kind])} of the"
+                    f" {len(given[kind])} words of kind {kind!r} are one token of this tokenizer, too few for a pair;"
+                    " train the tokenizer on text that has such words, or on more tokens"
+                )
+        return words
 
     @contextmanager
     def _named_in_errors(self) -> Iterator[None]:
@@ -266,8 +300,7 @@ def _check_templates(task: Task, where: str) -> None:
         words = task.words.get(split, {})
         for template in task.templates[split]:
             place = f"{where}, template {template.name!r}"
-            texts = (template.a, template.b, template.right_a, template.right_b or "")
-            if not all(string.Template(text).is_valid() for text in texts):
+            if not string.Template(template.text).is_valid():
                 raise InputError(f"{place}: a lone '$'; write '$$' for a dollar sign")
             missing = [slot for slot in template.slots if not words.get(_kind(slot))]
             if missing:

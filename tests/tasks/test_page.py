@@ -1,44 +1,46 @@
-"""docs/tasks.md: its list is up to date and its examples run."""
+"""docs/twenty_tasks.md is up to date, and the examples of docs/tasks.md run."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from sparse_circuits.errors import InputError
-from sparse_circuits.tasks import SPLITS, get_task
-from sparse_circuits.tasks.page import BEGIN, END, main, rewrite
+from sparse_circuits.tasks import SPLITS, TASKS, get_task
+from sparse_circuits.tasks.page import main, page
 from sparse_circuits.tokenizer import Tokenizer
 
-PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "tasks.md"
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
 
 
-def test_the_list_of_tasks_is_up_to_date() -> None:
-    page = PAGE.read_text()
-    assert rewrite(page) == page, "run python -m sparse_circuits.tasks.page docs/tasks.md"
+def test_the_page_of_tasks_is_up_to_date() -> None:
+    written = (DOCS / "twenty_tasks.md").read_text()
+    assert written == page(), "run python -m sparse_circuits.tasks.page docs/twenty_tasks.md"
 
 
-def test_rewriting_keeps_the_rest(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert main([str(page)]) == 0
-    written = page.read_text()
-    assert written.startswith(f"before\n{BEGIN}\n")
-    assert written.endswith(f"{END}\nafter\n")
-    assert "### `bracket_counting`" in written
-    assert "old" not in written
+def test_the_page_shows_three_pairs_of_every_task() -> None:
+    sections = page().split("\n### ")[1:]
+    assert [section.partition("\n")[0] for section in sections] == [f"`{name}`" for name in TASKS]
+    for section, task in zip(sections, TASKS.values(), strict=True):
+        assert task.description in section
+        assert section.count("  →  ") == 6
+        for pair in task.draw("report", n=3):
+            last = pair.prompt_b.rpartition("\n")[2]
+            right = f"not {pair.completion_a!r}" if pair.completion_b is None else repr(pair.completion_b)
+            assert f"{last}  →  {right}\n" in section
 
 
-def test_bad_pages_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writing_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "page.md")]) == 0
+    assert (tmp_path / "page.md").read_text() == page()
     assert main([]) == 2
-    assert main([str(tmp_path / "none.md")]) == 2
-    assert "no file" in capsys.readouterr().err
-    with pytest.raises(InputError, match="lacks the line"):
-        rewrite(f"{BEGIN} and no end")
+    assert "name one page" in capsys.readouterr().err
+    assert main([str(tmp_path / "none" / "page.md")]) == 2
+    assert "no folder" in capsys.readouterr().err
 
 
 def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""From text to tokens: the trailing-newline rule and what is refused."""
+"""From text to tokens: the joined-tail rule and what is refused."""
 
 import re
 
@@ -37,6 +37,17 @@ def test_only_the_newline_of_a_completion_that_has_one_goes(bare: Tokenizer) -> 
     assert settle(pair(right_b="x"), bare) == pair(right_a='")', right_b="x")
     assert settle(pair(right_b=None), bare) == pair(right_a='")', right_b=None)
     assert settle(pair(right_a="\n", right_b="')\n"), bare) == pair(right_a="\n", right_b="')\n")
+
+
+def test_none_after_a_mark_goes_where_the_joined_token_is_lacking(bare: Tokenizer) -> None:
+    knowing = Tokenizer.train(["limit=None):\n"] * 50, 300)
+    assert knowing.single_token("=None") is not None
+    parameters = pair("def f(a=1, limit", "def f(a, limit", "=None", "):\n")
+    assert settle(parameters, knowing) == parameters
+    # Each tail by itself: here the newline goes too.
+    assert settle(parameters, bare) == pair(parameters.prompt_a, parameters.prompt_b, "=", "):")
+    alone = pair(right_a=" None", right_b="None")
+    assert settle(alone, bare) == alone
 
 
 def test_encoded_pair(tokenizer: Tokenizer) -> None:

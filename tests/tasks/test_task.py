@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sparse_circuits.errors import InputError
 from sparse_circuits.tasks import TASKS, Task, Template
 from sparse_circuits.tasks.task import _distinct, _shares
+from sparse_circuits.tokenizer import Tokenizer
 
 WORDS = {"name": ("x", "y", "z"), "number": ("1", "2")}
 TEMPLATE = Template("t", "$name = $number1; while $name2", "$name = $number1; $name2", ":\n", " =")
@@ -96,6 +97,33 @@ def test_the_draw_is_the_same_in_another_process() -> None:
     )
     here = repr([task.draw("ood", 50, seed=7) for task in TASKS.values()])
     assert other.stdout.strip() == hashlib.sha256(here.encode()).hexdigest()
+
+
+def test_words_that_would_make_a_completion_several_tokens_are_left_out() -> None:
+    tokenizer = Tokenizer.train(["x y zebra = x, y\n zebra y x"] * 50, 300)
+    words = {"prune": {"name": ("x", "zebra", "quagga", "y", "okapi"), "other": ("gnu",)}}
+    templates = {
+        "prune": (Template("t", "$name1, $other = $other,", "$name2, $other = $other,", " $name1", " $name2"),)
+    }
+    task = small(templates=templates, words=words)
+    assert tokenizer.single_token(" quagga") is None
+    assert task.size("prune") == 5 * 4
+    pairs = task.pairs(tokenizer, "prune", n=6)
+    assert {pair.completion_a for pair in pairs} == {" x", " zebra", " y"}
+    assert len(set(pairs)) == 3 * 2
+    with pytest.warns(UserWarning, match="'small' has 6 distinct pairs in split 'prune', 7 were asked"):
+        task.pairs(tokenizer, "prune", n=7)
+    bytes_only = Tokenizer.train(["abc"], 257)
+    with pytest.raises(
+        InputError,
+        match=r"^task 'small', template 't': as completions only 0 of the 5 words of kind 'name' are one token",
+    ):
+        task.pairs(bytes_only, "prune", n=1)
+
+
+def test_where_all_words_are_tokens_the_tokenizer_changes_nothing(tokenizer: Tokenizer) -> None:
+    task = TASKS["for_while"]
+    assert task.pairs(tokenizer, "report", n=30, seed=3) == task.draw("report", n=30, seed=3)
 
 
 def test_asking_for_more_than_there_is_gives_all_and_says_so() -> None:
