@@ -53,8 +53,12 @@ class Linear(nn.Module):
         del self._parameters["weight"]
 
     def __getattr__(self, name: str) -> Any:
-        # Only reached for what is in none of the usual places: the weight of a frozen layer.
-        if name == "weight" and self.__dict__.get("matrix") is not None:
+        # Parameters come this way too: they are no attributes of the object.
+        if (
+            name == "weight"
+            and "weight" not in self.__dict__["_parameters"]
+            and self.__dict__.get("matrix") is not None
+        ):
             return self.__dict__["matrix"].dense()
         return super().__getattr__(name)
 

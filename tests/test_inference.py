@@ -13,6 +13,7 @@ from sparse_circuits import checkpoint
 from sparse_circuits.config import GPTConfig, SparsityConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.inference import sparsify
+from sparse_circuits.kernels.products import SparseMatrix
 from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT
 from sparse_circuits.pretraining import project
@@ -124,6 +125,17 @@ def test_a_frozen_layer_shows_its_weight() -> None:
     assert layer.shape == weight.shape
     assert "weight" not in dict(layer.named_parameters())
     assert "density=" in repr(layer)
+
+
+def test_a_matrix_beside_it_does_not_hide_the_parameter() -> None:
+    layer = model_of({}).blocks[0].mlp.c_fc
+    parameter = layer.weight
+    layer.matrix = SparseMatrix.from_dense(parameter.detach())
+    assert layer.weight is parameter
+    assert not layer.is_frozen
+    layer(torch.ones(2, 24)).sum().backward()
+    assert parameter.grad is not None
+    assert parameter.grad.shape == parameter.shape
 
 
 def test_another_dtype_is_refused() -> None:

@@ -238,8 +238,7 @@ def worthwhile(
         ours = min(ours, _scatter_takes(rows, columns, nnz, positions, 1.0))
     overhead, per_operation = _DENSE[dense]
     theirs = overhead + rows * columns * (0.26 + per_operation * positions)
-    # Models have been trained and run with products up to this density.
-    return density <= 1 / 64 and OVERHEAD + ours < theirs
+    return OVERHEAD + ours < theirs
 
 
 def sparse_linear(
