@@ -85,6 +85,7 @@ def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command
 
     require(model.tokenizer is not None, f"the model {command.model} has no tokenizer, so tasks cannot be put to it")
     count = command.pairs
+    require(count is None or count >= 1, f"{count} pairs asked: ask for at least 1")
     if count is None:
         count = PruneConfig().eval_pairs if command.task else PAIRS_IN_TABLE
     config = PruneConfig(eval_pairs=count)

@@ -14,6 +14,7 @@ If the tokenizer lacks the joined token on either side of the pair, this tail is
 the only place that knows the rule.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ ANY = -1
 """In place of a token: every token of the vocabulary but the other one (see `Examples`)."""
 
 
-_TAILS = ("\n", "None")
+_JOINED = (re.compile(r"(.+)\n", re.DOTALL), re.compile(r"(.*[^\w\s])None"))
+"""A completion with a tail: group 1 is what comes before it."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,12 @@ class EncodedPair(NamedTuple):
 
 def settle(pair: Pair, tokenizer: Tokenizer) -> Pair:
     """The pair after the joined-tail rule."""
-    for tail in _TAILS:
-        a, b = pair.completion_a, pair.completion_b
-        joined = [text for text in (a, b) if text is not None and text.endswith(tail) and text.strip() != tail.strip()]
+    for shape in _JOINED:
+        texts = (pair.completion_a, pair.completion_b)
+        joined = {text: match[1] for text in texts if text is not None and (match := shape.fullmatch(text))}
         if not all(tokenizer.single_token(text) is not None for text in joined):
-            pair = replace(
-                pair,
-                completion_a=a.removesuffix(tail) if a in joined else a,
-                completion_b=b.removesuffix(tail) if b is not None and b in joined else b,
-            )
+            a, b = pair.completion_a, pair.completion_b
+            pair = replace(pair, completion_a=joined.get(a, a), completion_b=b if b is None else joined.get(b, b))
     return pair
 
 

@@ -75,3 +75,9 @@ def test_what_was_asked_by_name_is_refused_not_skipped(run: Run, model: Path) ->
     skipped = {row["name"] for row in everything if "skipped" in row}
     assert "set_or_string" in skipped
     assert all(torch.isfinite(torch.tensor(list(row.get("losses", {"": 0.0}).values()))).all() for row in everything)
+
+
+def test_no_pairs_are_refused(run: Run, model: Path) -> None:
+    refused = run("tasks", "--model", model, "--pairs", 0)
+    assert refused.status == 2
+    assert "0 pairs asked: ask for at least 1" in refused.err

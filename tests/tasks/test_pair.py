@@ -46,8 +46,8 @@ def test_none_after_a_mark_goes_where_the_joined_token_is_lacking(bare: Tokenize
     assert settle(parameters, knowing) == parameters
     # Each tail by itself: here the newline goes too.
     assert settle(parameters, bare) == pair(parameters.prompt_a, parameters.prompt_b, "=", "):")
-    alone = pair(right_a=" None", right_b="None")
-    assert settle(alone, bare) == alone
+    for words in (pair(right_a=" None", right_b="None"), pair(right_a="isNone", right_b="x None")):
+        assert settle(words, bare) == words
 
 
 def test_encoded_pair(tokenizer: Tokenizer) -> None:
