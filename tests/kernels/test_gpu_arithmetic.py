@@ -77,6 +77,12 @@ class TestAdamW:
         for name in NAMES:
             assert_same_bits(state[name], unprojected[name])
 
+    def test_without_momentum_the_mean_is_the_gradient(self) -> None:
+        state = some_state((3,))
+        state["exp_avg"] += 1e8
+        gpu.adamw_project_(**state, step=2, scale=torch.ones((), device=DEVICE), **rates(beta1=0.0))
+        assert_same_bits(state["exp_avg"], state["gradient"])
+
     def test_a_vector_and_a_strided_gradient(self) -> None:
         state = some_state((6, 4))
         expected = {name: tensor.clone() for name, tensor in state.items()}
