@@ -70,6 +70,15 @@ class SparseMatrix:
     finite: bool
     """Whether no value is NaN or infinite: only then may a product leave out the zeros of x."""
 
+    def __post_init__(self) -> None:
+        kinds = [(self.start, torch.int32, self.shape[0] + 1), (self.column, torch.int32, self.value.numel())]
+        for tensor, dtype, size in [*kinds, (self.value, torch.float32, self.value.numel())]:
+            if tensor.dtype != dtype or tensor.shape != (size,) or not (tensor.is_cpu and tensor.is_contiguous()):
+                raise InputError(
+                    f"SparseMatrix: expected {size} contiguous numbers of {dtype} on the CPU, got {tensor.dtype} of "
+                    f"shape {tuple(tensor.shape)} on {tensor.device}; make the matrix with SparseMatrix.from_dense"
+                )
+
     @classmethod
     def from_dense(cls, weight: Float[Tensor, "rows columns"]) -> "SparseMatrix":
         """The nonzeros of `weight` (fp32 on the CPU; other floats are converted). NaN is one, -0.0 is none.
@@ -288,6 +297,8 @@ def trained_linear(
             f"trained_linear: the weight is {tuple(weight.shape)}, its nonzeros are of a matrix {matrix.shape}; "
             "make them with SparseMatrix.from_dense(weight)"
         )
+    if not torch.is_grad_enabled():
+        return _along_rows(matrix, x, bias)
     return _Linear.apply(x, weight, bias, matrix, precision, weight_gradient)
 
 

@@ -97,6 +97,13 @@ class TestSparseMatrix:
             assert torch.equal(multiply(twin, x), x)
             assert torch.equal(twin.dense(), torch.eye(3))
 
+    def test_parts_that_compiled_code_would_misread(self, unannotated: None) -> None:
+        start, column, value = torch.tensor([0, 1], dtype=torch.int32), torch.zeros(1, dtype=torch.int32), torch.ones(1)
+        assert SparseMatrix((1, 3), start, column, value, True).nnz == 1
+        for parts in ((start.long(), column, value), (start, column[:0], value), (start, column, value.double())):
+            with pytest.raises(InputError, match=r"SparseMatrix: expected \d contiguous numbers of torch"):
+                SparseMatrix((1, 3), *parts, True)
+
     def test_a_large_matrix(self) -> None:
         dense = sparse(torch.Generator().manual_seed(0), 700, 1030, 1 / 64)
         matrix = SparseMatrix.from_dense(dense)
@@ -237,6 +244,13 @@ class TestGradients:
         assert dense.grad.dtype == torch.float32
         torch.testing.assert_close(dense.grad.double(), exact, rtol=0.01, atol=1e-6)
 
+    def test_without_gradients(self) -> None:
+        weight = torch.eye(3, requires_grad=True)
+        with torch.no_grad():
+            y = trained_linear(torch.eye(3), weight, None, SparseMatrix.from_dense(weight), "bf16")
+        assert torch.equal(y, torch.eye(3))
+        assert not y.requires_grad
+
     def test_only_what_is_asked_for(self) -> None:
         matrix = SparseMatrix.from_dense(torch.eye(3))
         x, bias = torch.randn(4, 3), torch.zeros(3, requires_grad=True)
@@ -274,8 +288,8 @@ class TestWorthwhile:
             assert positions == 1 or not worthwhile(*shape, 1.0, positions, dense)  # type: ignore[arg-type]
 
     def test_dense_bfloat16_is_harder_to_beat(self) -> None:
-        assert worthwhile(8, 8, 1 / 64, 64, "bf16")
-        assert not worthwhile(8, 8, 1 / 64, 64, "fp32")
+        assert worthwhile(1024, 1024, 1 / 3, 2048, "fp32")
+        assert not worthwhile(1024, 1024, 1 / 3, 2048, "bf16")
 
     def test_unknown_choice(self, unannotated: None) -> None:
         with pytest.raises(InputError, match="dense 'fp8' is unknown; choose one of bf16, fp32"):
