@@ -138,6 +138,17 @@ def test_top_p_by_hand() -> None:
     assert chosen(logits, 900, top_k=3, top_p=0.55).tolist() == [0, 900, 0, 0]
 
 
+@pytest.mark.parametrize("choices", [{}, {"top_k": 90}, {"top_p": 0.95}, {"top_k": 200, "top_p": 0.95}], ids=str)
+def test_a_row_sure_of_its_token_and_one_that_is_not_go_together(choices: dict[str, Any]) -> None:
+    logits = 20 * torch.eye(3, 700)
+    logits[0] = torch.randn(700, generator=torch.Generator().manual_seed(0))
+    together = Sampling(**choices).choose(logits.repeat(200, 1), grid(600))
+    alone = [Sampling(**choices).choose(row.expand(200, -1), grid(600)[number::3]) for number, row in enumerate(logits)]
+    assert torch.equal(together.view(200, 3).T, torch.stack(alone))
+    assert len(alone[0].unique()) > 50
+    assert alone[1].unique().tolist() == [1]
+
+
 @pytest.mark.parametrize(
     "choices", [{"top_k": 1}, {"top_p": 1e-9}, {"temperature": 1e-30}, {"temperature": 1e-320, "top_p": 0.5}]
 )
