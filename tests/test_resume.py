@@ -156,9 +156,20 @@ from sparse_circuits.config import TrainConfig, from_json
 from sparse_circuits.train import train
 
 config = from_json(TrainConfig, json.loads(sys.argv[1]), "argument")
-seconds, at_most = float(sys.argv[2]), int(sys.argv[3])
+at_most = int(sys.argv[2])
 moments = random.Random(0)
 kills = 0
+ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+def written():
+    path = config.out / "checkpoint.safetensors"
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
 while True:
     child = os.fork()
     if child == 0:
@@ -169,7 +180,11 @@ while True:
             os._exit(1)
         os._exit(0)
     if kills < at_most:
-        time.sleep(moments.uniform(0, seconds / 4))
+        # The first before there is a checkpoint, the others soon after one of this child's own.
+        before = written()
+        while kills and written() == before and os.waitid(os.P_PID, child, ended) is None:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status != -signal.SIGKILL:
@@ -182,7 +197,7 @@ sys.exit(status)
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(finished: Finished, tmp_path: Path) -> None:
     config = dataclasses.replace(finished.config, out=tmp_path / "killed", checkpoint_seconds=0.02)
-    arguments = [json.dumps(to_json(config)), str(finished.seconds), "4"]
+    arguments = [json.dumps(to_json(config)), "4"]
     done = subprocess.run(
         [sys.executable, "-c", KILLER, *arguments], env=environment(), capture_output=True, text=True, timeout=120
     )
