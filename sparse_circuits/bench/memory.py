@@ -11,10 +11,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sparse_circuits.bench.plan import Plan
-from sparse_circuits.bench.timing import Row
 from sparse_circuits.process import tune
+
+if TYPE_CHECKING:
+    from sparse_circuits.bench.plan import Plan
+    from sparse_circuits.bench.timing import Row
 
 PROMPT, ADDED = 192, 64
 SIDES = ("ours", "fp32", "bf16")
@@ -44,35 +47,36 @@ def peak() -> int:
 
 
 def generate(side: str, folder: Path) -> None:
-    """Load or make the model of `side` and let it write."""
+    """Load or make the model of `side` and let it write. The dense sides import nothing that they do not need."""
     import torch
 
-    import sparse_circuits as sc
+    prompt = torch.arange(PROMPT)[None]
+    if side == "ours":
+        import sparse_circuits as sc
+
+        sc.load(folder, sparse=True).generate(prompt, ADDED, temperature=0.0)
+        return
     from sparse_circuits.bench.opponent import Dense
-    from sparse_circuits.bench.shapes import random_tokens
     from sparse_circuits.config import GPTConfig, from_json
 
-    if side == "ours":
-        model = sc.load(folder, sparse=True)
-        model.generate(random_tokens(model.config, 1, PROMPT), ADDED, temperature=0.0)
-        return
     described = json.loads((folder / "config.json").read_text())["model"]
     torch.set_default_dtype(torch.bfloat16 if side == "bf16" else torch.float32)
     dense = Dense(from_json(GPTConfig, described, str(folder))).requires_grad_(False)
-    dense.generate(random_tokens(dense.config, 1, PROMPT), ADDED, keep=True)
+    dense.generate(prompt, ADDED, keep=True)
 
 
-def memory_rows(plan: Plan) -> list[Row]:
+def memory_rows(plan: "Plan") -> "list[Row]":
     """Ours against float32 and bfloat16."""
     from sparse_circuits import checkpoint
     from sparse_circuits.bench.shapes import Y, random_model
+    from sparse_circuits.bench.timing import Row
 
     shape = plan.shape(Y)
     plan.say(f"memory: storing a model of shape {shape.name}")
     with tempfile.TemporaryDirectory() as folder:
         checkpoint.save(random_model(shape), folder)
         plan.say("memory: ours, fp32 and bf16, each in a process of its own")
-        used = measured(Path(folder))
+        used = {side: float(size) for side, size in measured(Path(folder)).items()}
     what = f"{shape.name}, {ADDED} tokens after {PROMPT}"
     return [
         Row("memory", what, "dense, fp32", used["fp32"], used["ours"], "B", plan.target(5.0)),
