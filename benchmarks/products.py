@@ -120,12 +120,12 @@ def compare_products(columns: int, rows: int, one_in: int, positions: int, repea
 def compare_training(columns: int, rows: int, one_in: int, positions: int, repeats: int) -> Row:
     """What a training step needs beside the forward product; "ours" is the input gradient."""
     weight = sparse_weight(rows, columns, one_in).requires_grad_()
-    x, upstream = torch.randn(positions, columns, requires_grad=True), torch.randn(positions, rows)
+    x, upstream = torch.randn(positions, columns), torch.randn(positions, rows)
     matrix, low_weight = SparseMatrix.from_dense(weight), weight.detach().bfloat16()
-    low_x, low_upstream = x.detach().bfloat16(), upstream.bfloat16()
+    low_x, low_upstream = x.bfloat16(), upstream.bfloat16()
     live = trained_linear(x, weight, None, matrix, weight_gradient="live")
     (gradient,) = torch.autograd.grad(live, weight, upstream, retain_graph=True)
-    exact = (upstream.T @ x.detach()) * (weight != 0)
+    exact = (upstream.T @ x) * (weight != 0)
     torch.testing.assert_close(gradient, exact, rtol=1e-3, atol=1e-3)
     sides = {
         "ours": lambda: multiply(matrix.transposed(), upstream),

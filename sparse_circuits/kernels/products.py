@@ -29,8 +29,9 @@ from sparse_circuits.kernels.threads import Work, compiled, run
 
 # Entries of a dense matrix that a thread claims at a time.
 CLAIM = 32768
-# Results from this size on are written around the cache: 16 to 25% faster on a machine with 32 MB of it.
-PAST_CACHE = 1 << 24
+# Results from this size on are written around the cache. In memory not lately used that is up to a third faster, reading
+# them back included; in a buffer that is still in the third cache it would be up to a fifth slower.
+PAST_CACHE = 1 << 22
 # Less work than this, in nanoseconds, is not worth waking other threads for.
 ALONE = 40_000
 # Nor is a shorter product worth counting which of its inputs are zero.
@@ -233,8 +234,8 @@ def worthwhile(
     """Whether `multiply` takes less time than a dense product in bf16, or fp32, of these sizes.
 
     The times are those of `benchmarks/products.py` on one core of an AMD Zen 4 at 3.6 GHz, which multiplies bf16
-    directly. There a sparse product of many positions is the faster one up to a density of about 1/5 in bf16 and 1/2
-    in fp32.
+    directly. There a sparse product of many positions is the faster one up to a density between 1/5 and 1/3, against
+    fp32 between 1/3 and 1/2.
 
     Raises:
         InputError: `dense` is neither.
