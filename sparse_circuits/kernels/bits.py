@@ -1,6 +1,6 @@
 """The compiled side of the CPU kernels: keys, counts, thresholds and cuts, as `cpu` describes them.
 
-1. `keys_of`, `_count`, `_threshold`, `_cut_in`, `_write`: one row or block at a time; `kept_of`: what a row keeps.
+1. `keys_of`, `count_of`, `threshold_of`, `_cut_in`, `_write`: one row or block at a time; `kept_of`: what a row keeps.
 2. `rows`, `masked`: the kernels of AbsTopK and of its gradient.
 3. `force_rows`, `force_columns`, `split`, `histogram`, `cut`, `zero`: the steps of a weight projection.
 
@@ -50,7 +50,7 @@ def _count_equal(keys, size, threshold):
 
 @njit
 @no_type_check
-def _count(keys, size, threshold):
+def count_of(keys, size, threshold):
     """How many of the first `size` keys are at least `threshold`."""
     count = 0
     for start in range(0, size, BLOCK):
@@ -60,7 +60,7 @@ def _count(keys, size, threshold):
 
 @njit
 @no_type_check
-def _threshold(keys, size, k, guess, stride, ceiling):
+def threshold_of(keys, size, k, guess, stride, ceiling):
     """The threshold that keeps k keys, and the count of those equal to it that it needs (0: all of them).
 
     1. Step out from the guess, by ever larger steps, until the threshold lies between two tried values.
@@ -70,7 +70,7 @@ def _threshold(keys, size, k, guess, stride, ceiling):
     at_low, at_high = size, 0
     t, tries = min(max(guess, 1), ceiling), 0
     while high - low > 1:
-        count = _count(keys, size, narrow(t, ceiling))
+        count = count_of(keys, size, narrow(t, ceiling))
         tries += 1
         if count == k:
             return t, 0
@@ -113,7 +113,7 @@ def kept_of(keys, size, k, guess, stride, ceiling):
     """Which k keys stay: before the cut those from the threshold on, after it those above. Returns threshold, cut."""
     if k >= size:
         return 0, size
-    threshold, needed = _threshold(keys, size, k, guess, stride, ceiling)
+    threshold, needed = threshold_of(keys, size, k, guess, stride, ceiling)
     return threshold, _cut_in(keys, size, narrow(threshold, ceiling), needed) if needed > 0 else size
 
 

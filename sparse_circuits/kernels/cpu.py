@@ -27,7 +27,7 @@ from torch import Tensor
 from sparse_circuits.kernels import bits
 from sparse_circuits.kernels.jobs import at, empty_like, job_type, refuses, start
 
-__all__ = ["abs_topk", "masked", "name", "project_topk_", "refuses"]
+__all__ = ["abs_topk", "force_columns", "force_rows", "masked", "name", "project_topk_", "refuses"]
 name = "cpu"
 
 
@@ -81,17 +81,19 @@ def masked(gradient: Float[Tensor, "rows n"], mask: Bool[Tensor, "rows n"]) -> F
     return kept
 
 
-def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: int, min_per_column: int) -> None:
-    """Zero all but k entries of `weight`, in place. The caller has made sure that the minimums fit into k."""
+def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: int, min_per_column: int) -> int:
+    """Zero all but k entries of `weight`, in place. The caller has made sure that the minimums fit into k.
+
+    Returns:
+        the threshold: the smallest key that stays without a minimum.
+    """
     matrix = weight.contiguous()
-    rows, columns = matrix.shape
     size = matrix.numel()
     forced = torch.zeros_like(matrix, dtype=torch.bool) if min_per_row or min_per_column else None
-    if min_per_row:
-        claim = max(1, CLAIM // columns)
-        _start(bits.force_rows, matrix, total=rows, claim=claim, n=columns, k=min_per_row, mask=at(forced))
-    if min_per_column:
-        _start(bits.force_columns, matrix, total=columns, claim=COLUMNS, n=rows, k=min_per_column, mask=at(forced))
+    if forced is not None and min_per_row:
+        force_rows(matrix, min_per_row, forced)
+    if forced is not None and min_per_column:
+        force_columns(matrix, min_per_column, forced)
     flat, forced = matrix.view(-1), forced.view(-1) if forced is not None else None
     threshold, needed, equal = _near_sample(flat, k, forced) or _search(flat, k, forced)
     cut = np.array([size])
@@ -104,6 +106,19 @@ def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: in
         weight.copy_(matrix)
     elif not weight.is_inference():
         torch.autograd.graph.increment_version(weight)
+    return threshold
+
+
+def force_rows(matrix: Float[Tensor, "rows columns"], k: int, mask: Bool[Tensor, "rows columns"]) -> None:
+    """Set the mask at the k largest entries of each row; both are contiguous, and k is at most the columns."""
+    rows, columns = matrix.shape
+    _start(bits.force_rows, matrix, total=rows, claim=max(1, CLAIM // columns), n=columns, k=k, mask=at(mask))
+
+
+def force_columns(matrix: Float[Tensor, "rows columns"], k: int, mask: Bool[Tensor, "rows columns"]) -> None:
+    """Set the mask at the k largest entries of each column; both are contiguous, and k is at most the rows."""
+    rows, columns = matrix.shape
+    _start(bits.force_columns, matrix, total=columns, claim=COLUMNS, n=rows, k=k, mask=at(mask))
 
 
 def _near_sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> tuple[int, int, int] | None:
