@@ -29,8 +29,8 @@ from sparse_circuits.kernels.threads import Work, compiled, run
 
 # Entries of a dense matrix that a thread claims at a time.
 CLAIM = 32768
-# Results from this size on are written around the cache. In memory not lately used that is up to a third faster, reading
-# them back included; in a buffer that is still in the third cache it would be up to a fifth slower.
+# Results from this size on are written around the cache. In memory not lately used that is up to a quarter faster,
+# reading them back included; in a buffer that is still in the third cache it is up to a sixth slower.
 PAST_CACHE = 1 << 22
 # Less work than this, in nanoseconds, is not worth waking other threads for.
 ALONE = 40_000
