@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sparse_circuits.config import LoopConfig
 from sparse_circuits.errors import Diverged, InputError
+from sparse_circuits.kernels.update import total_square
 from sparse_circuits.optimizer import AdamW, Projection
 from sparse_circuits.sparsity import learning_rate_at
 
@@ -141,7 +142,7 @@ class Loop:
         parameters = [self._parameters[name] for name in names]
         gradients = [p.grad for p in parameters if p.grad is not None]
         count = sum(p.numel() for p in parameters)
-        rms = float(torch.nn.utils.get_total_norm(gradients)) / math.sqrt(count)
+        rms = math.sqrt(total_square(gradients) / count)
         if not math.isfinite(rms):
             raise Diverged(self._gradient_trouble())
         return rms
@@ -194,7 +195,11 @@ class Loop:
                         f"the training state's {name} has shape {tuple(shape)}, the model's {tuple(parameter.shape)}: "
                         "it is another model's"
                     )
-        if state["rms"].shape != (len(self._rms),) or state["step"].numel() != 1 or not 0 <= int(state["step"]) <= self.config.steps:
+        if (
+            state["rms"].shape != (len(self._rms),)
+            or state["step"].numel() != 1
+            or not 0 <= int(state["step"]) <= self.config.steps
+        ):
             raise InputError(f"the training state's step is none of 0..{self.config.steps}: it is damaged")
         self.step, self._rms = int(state["step"]), state["rms"].tolist()
         with torch.no_grad():

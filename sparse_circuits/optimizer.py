@@ -2,20 +2,20 @@
 
 The update of one parameter: m and v are the running means of the scaled gradient and of its square, then
 w <- w (1 - lr * decay) - lr * m' / (sqrt(v') + epsilon) with the bias-corrected m' and v', then the projection keeps
-the k largest magnitudes of w.
+the k largest magnitudes of w. `kernels.update` does it in as few passes over memory as it takes.
 
 A *live* update touches only entries that are not zero: weights that the projection has removed keep their moments and
 stay away until the next full update. It goes with a gradient that is computed for those entries alone.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sparse_circuits.config import LoopConfig
-from sparse_circuits.sparsity import project_topk_
+from sparse_circuits.kernels.update import adamw_, adamw_project_
 
 
 class Projection(NamedTuple):
@@ -35,8 +35,8 @@ class AdamW:
         self.decay = {name: config.weight_decay if decays(name) else 0.0 for name in parameters}
         self.exp_avg = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.exp_avg_sq = {name: torch.zeros_like(p) for name, p in parameters.items()}
+        self._forced: dict[str, int] = {}  # what `adamw_project_` told last time, which makes the next one quicker
 
-    @torch.no_grad()
     def update(
         self,
         step: int,
@@ -55,18 +55,23 @@ class AdamW:
         """
         for name, parameter in self.parameters.items():
             gradient = parameter.grad
-            if gradient is not None:
-                self._update(name, parameter, gradient * scales[name], step, learning_rate, name in live)
-                if name in projections:
-                    project_topk_(parameter, *projections[name])
-
-    def _update(self, name: str, p: Tensor, gradient: Tensor, step: int, learning_rate: float, live: bool) -> None:
-        beta1, beta2, epsilon = self.config.beta1, self.config.beta2, self.config.epsilon
-        average = torch.lerp(self.exp_avg[name], gradient, 1 - beta1)
-        average_square = torch.lerp(self.exp_avg_sq[name], gradient.square(), 1 - beta2)
-        root = (average_square / (1 - beta2**step)).sqrt_().add_(epsilon)
-        moved = (p * (1 - learning_rate * self.decay[name])).addcdiv_(
-            average, root, value=-learning_rate / (1 - beta1**step)
-        )
-        for old, new in ((self.exp_avg[name], average), (self.exp_avg_sq[name], average_square), (p, moved)):
-            old.copy_(torch.where(p != 0, new, old) if live else new)
+            if gradient is None:
+                continue
+            tensors = (parameter, gradient, self.exp_avg[name], self.exp_avg_sq[name])
+            rates: dict[str, Any] = {
+                "step": step,
+                "learning_rate": learning_rate,
+                "beta1": self.config.beta1,
+                "beta2": self.config.beta2,
+                "epsilon": self.config.epsilon,
+                "weight_decay": self.decay[name],
+                "scale": scales[name],
+                "live": name in live,
+            }
+            projection = projections.get(name)
+            if projection is None:
+                adamw_(*tensors, **rates)
+            else:
+                rates |= projection._asdict()
+                told = adamw_project_(*tensors, **rates, forced=self._forced.get(name, 0))
+                self._forced[name] = told.forced
