@@ -1,13 +1,14 @@
 """Floats in compiled code: their bits in memory, and the error function's relatives, all as vector code.
 
 Memory holds bits: int32 for fp32, int16 for bf16. Arithmetic is float32.
-1. `widened`, `rounded`: from bits to float32 and back; bf16 is rounded to nearest, ties to even, NaN stays NaN.
+1. `widened`, `rounded`, `converted`: from bits to float32, back, and to other bits; bf16 is rounded to nearest, ties
+   to even, NaN stays NaN.
 2. `multiply_add`: one rounding where the processor can.
 3. `normal_tail`: the standard normal distribution beyond z, and its density at z, which give GELU and its derivative:
    Phi(-z) = exp(-z^2 / 2) t P(t) with t = 1 / (1 + 0.35 z) and P a polynomial of least relative error (3e-8).
 """
 
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -44,12 +45,15 @@ def widened(context, bits):
     """The float32 of the bits of an fp32 (int32) or a bf16 (int16)."""
 
     def generate(context, builder, signature, arguments):
-        (value,) = arguments
-        if value.type == _SHORT:
-            value = builder.shl(builder.zext(value, _INTEGER), _INTEGER(16))
-        return builder.bitcast(value, _FLOAT)
+        return _widened(builder, arguments[0])
 
     return types.float32(bits), generate
+
+
+def _widened(builder: Any, value: Any) -> Any:
+    if value.type == _SHORT:
+        value = builder.shl(builder.zext(value, _INTEGER), _INTEGER(16))
+    return builder.bitcast(value, _FLOAT)
 
 
 @intrinsic
@@ -58,16 +62,32 @@ def rounded(context, value, unit):
     """The bits of the float32 `value`: of an fp32 where `unit` is int32, of the nearest bf16 where it is int16."""
 
     def generate(context, builder, signature, arguments):
-        value = arguments[0]
-        bits = builder.bitcast(value, _INTEGER)
-        if signature.return_type == types.int32:
-            return bits
-        odd = builder.and_(builder.lshr(bits, _INTEGER(16)), _INTEGER(1))
-        nearest = builder.lshr(builder.add(bits, builder.add(odd, _INTEGER(0x7FFF))), _INTEGER(16))
-        is_nan = builder.fcmp_unordered("uno", value, value)
-        return builder.trunc(builder.select(is_nan, _INTEGER(_QUIET), nearest), _SHORT)
+        return _rounded(builder, arguments[0], signature.return_type)
 
     return unit(types.float32, unit), generate
+
+
+def _rounded(builder: Any, value: Any, unit: Any) -> Any:
+    bits = builder.bitcast(value, _INTEGER)
+    if unit == types.int32:
+        return bits
+    odd = builder.and_(builder.lshr(bits, _INTEGER(16)), _INTEGER(1))
+    nearest = builder.lshr(builder.add(bits, builder.add(odd, _INTEGER(0x7FFF))), _INTEGER(16))
+    is_nan = builder.fcmp_unordered("uno", value, value)
+    return builder.trunc(builder.select(is_nan, _INTEGER(_QUIET), nearest), _SHORT)
+
+
+@intrinsic
+@no_type_check
+def converted(context, bits, unit):
+    """The bits of a float as those of another dtype; the same bits where it is the same dtype."""
+
+    def generate(context, builder, signature, arguments):
+        if signature.args[0] == signature.return_type:
+            return arguments[0]
+        return _rounded(builder, _widened(builder, arguments[0]), signature.return_type)
+
+    return unit(bits, unit), generate
 
 
 @intrinsic

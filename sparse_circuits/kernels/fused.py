@@ -6,7 +6,8 @@ says so, those lines run.
 
 1. `keep_norm`, `keep_gelu`, `keep_relu`: RMSNorm, GELU or ReLU, then AbsTopK.
 2. `hold`, `keep_hold`: m * x + (1 - m) * held, of x or of what AbsTopK keeps of it.
-3. `add_rows`, `cross_entropy`: the bigram table's rows on top of the logits, and the loss.
+3. `keep_add`: what AbsTopK keeps, on top of the residual stream.
+4. `add_rows`, `cross_entropy`: the bigram table's rows on top of the logits, and the loss.
 
 A mask can be given to the first three as well. AbsTopK follows the rules of `sparsity.abs_topk`, applied to values in
 the dtype of x. For the gradient the input is stored and a few bytes a row; what was kept is computed again. The sums
@@ -32,22 +33,24 @@ def keep_norm(
     epsilon: float | None = None,
     mask: Float[Tensor, "n"] | None = None,
     held: Float[Tensor, "n"] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*rows n"]:
     """RMSNorm of each row as `torch.nn.RMSNorm` has it, then its k entries of largest magnitude; k >= n: all.
 
     Args:
         epsilon: added to the mean square; None is the smallest step of float32 at 1.
         mask: with `held`: the result is mask * kept + (1 - mask) * held.
+        dtype: of the result, that of x if not given; AbsTopK sees values in the dtype of x in any case.
 
     Raises:
         InputError: k is below 1, or only one of mask and held is given.
     """
     _check(k, mask, held)
-    if not _compiles(x, weight, mask, held):
-        return reference.keep_norm(x, weight, k, epsilon, mask, held)
+    if not _compiles(x, weight, mask, held) or dtype not in (None, torch.float32, torch.bfloat16):
+        return reference.keep_norm(x, weight, k, epsilon, mask, held, dtype)
     if epsilon is None:
         epsilon = torch.finfo(torch.float32).eps
-    return _Keep.apply(x, weight, mask, held, "norm", k, epsilon)
+    return _Keep.apply(x, weight, mask, held, None, ("norm", k, epsilon), dtype or x.dtype)
 
 
 def keep_gelu(
@@ -57,7 +60,7 @@ def keep_gelu(
     _check(k, mask, held)
     if not _compiles(x, mask, held):
         return reference.keep_gelu(x, k, mask, held)
-    return _Keep.apply(x, None, mask, held, "gelu", k, 0.0)
+    return _Keep.apply(x, None, mask, held, None, ("gelu", k, 0.0), x.dtype)
 
 
 def keep_relu(
@@ -67,7 +70,7 @@ def keep_relu(
     _check(k, mask, held)
     if not _compiles(x, mask, held):
         return reference.keep_relu(x, k, mask, held)
-    return _Keep.apply(x, None, mask, held, "relu", k, 0.0)
+    return _Keep.apply(x, None, mask, held, None, ("relu", k, 0.0), x.dtype)
 
 
 def hold(x: Float[Tensor, "*rows n"], mask: Float[Tensor, "n"], held: Float[Tensor, "n"]) -> Float[Tensor, "*rows n"]:
@@ -82,7 +85,21 @@ def keep_hold(
     _check(k, mask, held)
     if not _compiles(x, mask, held):
         return reference.hold(reference.abs_topk(x, k), mask, held)
-    return _Keep.apply(x, None, mask, held, "plain", k, 0.0)
+    return _Keep.apply(x, None, mask, held, None, ("plain", k, 0.0), x.dtype)
+
+
+def keep_add(
+    stream: Float[Tensor, "*rows n"],
+    x: Float[Tensor, "*rows n"],
+    k: int,
+    mask: Float[Tensor, "n"] | None = None,
+    held: Float[Tensor, "n"] | None = None,
+) -> Float[Tensor, "*rows n"]:
+    """The residual stream plus the k entries of largest magnitude of each row of x; mask and held as in `keep_norm`."""
+    _check(k, mask, held)
+    if not (_compiles(x, mask, held, stream) and stream.is_contiguous()):
+        return reference.keep_add(stream, x, k, mask, held)
+    return _Keep.apply(x, None, mask, held, stream, ("plain", k, 0.0), stream.dtype)
 
 
 def add_rows(
@@ -153,18 +170,19 @@ class _Keep(torch.autograd.Function):
         weight: Tensor | None,
         mask: Tensor | None,
         held: Tensor | None,
-        kind: str,
-        k: int,
-        epsilon: float,
+        stream: Tensor | None,
+        what: tuple[str, int, float],
+        dtype: torch.dtype,
     ) -> Tensor:
         from sparse_circuits.kernels import fused_cpu
 
         weight, mask, held = (None if t is None else t.detach().contiguous() for t in (weight, mask, held))
-        y, rows = fused_cpu.forward(x, fused_cpu.Keep(kind, k, epsilon, weight, mask, held))
+        kind, k, epsilon = what
+        y, rows = fused_cpu.forward(x, fused_cpu.Keep(kind, k, epsilon, weight, mask, held, dtype), stream)
         # What was kept of GELU and ReLU shows in the result, which the next layer stores anyway.
         ctx.by_result = mask is None and kind in ("gelu", "relu")
         ctx.save_for_backward(x, weight, mask, held, *rows, y if ctx.by_result else None)
-        ctx.kind, ctx.k = kind, k
+        ctx.what, ctx.dtype = what, dtype
         return y
 
     @staticmethod
@@ -173,10 +191,13 @@ class _Keep(torch.autograd.Function):
         from sparse_circuits.kernels import fused_cpu
 
         x, weight, mask, held, kept, roots, y = ctx.saved_tensors
-        keep, rows = fused_cpu.Keep(ctx.kind, ctx.k, 0.0, weight, mask, held), fused_cpu.Rows(kept, roots)
+        kind, k, epsilon = ctx.what
+        keep = fused_cpu.Keep(kind, k, epsilon, weight, mask, held, ctx.dtype)
+        rows = fused_cpu.Rows(kept, roots)
         if ctx.by_result:
             return fused_cpu.slope(gradients[0], x, y, keep, rows), *[None] * 6
-        return *fused_cpu.backward(gradients[0], x, keep, rows, ctx.needs_input_grad[:3]), *[None] * 4
+        of_inputs = fused_cpu.backward(gradients[0], x, keep, rows, ctx.needs_input_grad[:3])
+        return *of_inputs, None, gradients[0] if ctx.needs_input_grad[4] else None, None, None
 
 
 class _AddRows(torch.autograd.Function):

@@ -1,6 +1,5 @@
 """The fused kernels on the CPU: memory and jobs for `fused_loops` and `output_loops`."""
 
-import ctypes
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from sparse_circuits.kernels import fused_loops, output_loops
 from sparse_circuits.kernels.cpu import FORMATS
 from sparse_circuits.kernels.fused_loops import BLOCK_ROWS, GELU, NORM, PLAIN, RELU
-from sparse_circuits.kernels.jobs import at, empty, empty_like, job_type, refuses, rows_of, start
+from sparse_circuits.kernels.jobs import UNITS, at, empty, empty_like, job_type, refuses, rows_of, start
 
 DTYPES = (torch.float32, torch.bfloat16)
 KINDS = {"plain": PLAIN, "norm": NORM, "gelu": GELU, "relu": RELU}
@@ -18,17 +17,13 @@ KINDS = {"plain": PLAIN, "norm": NORM, "gelu": GELU, "relu": RELU}
 CLAIM = 1 << 15
 COLUMNS = 512
 
-_FIELDS = "x y g gx weight mask held kept roots of_weight of_mask n k rows x_step kind magnitude ceiling stride"
+_FIELDS = "x y g gx stream weight mask held kept roots of_weight of_mask n k rows x_step kind magnitude ceiling stride"
 _JOBS = {
-    torch.float32: job_type(_FIELDS, "epsilon", unit=ctypes.c_int32),
-    torch.bfloat16: job_type(_FIELDS, "epsilon", unit=ctypes.c_int16),
+    (unit, out): job_type(_FIELDS, "epsilon", unit=UNITS[unit], out=UNITS[out]) for unit in DTYPES for out in DTYPES
 }
 _SUMS = job_type("x y rows")
 _OUTPUT = "x y table bias tokens order begin losses n x_step magnitude"
-_OUTPUT_JOBS = {
-    torch.float32: job_type(_OUTPUT, "part", unit=ctypes.c_int32),
-    torch.bfloat16: job_type(_OUTPUT, "part", unit=ctypes.c_int16),
-}
+_OUTPUT_JOBS = {dtype: job_type(_OUTPUT, "part", unit=UNITS[dtype]) for dtype in DTYPES}
 
 
 class Keep(NamedTuple):
@@ -40,6 +35,8 @@ class Keep(NamedTuple):
     weight: Float[Tensor, "n"] | None
     mask: Float[Tensor, "n"] | None
     held: Float[Tensor, "n"] | None
+    dtype: torch.dtype
+    """Of the result and its gradient."""
 
 
 class Rows(NamedTuple):
@@ -57,11 +54,13 @@ def takes(x: Tensor, *parameters: Tensor | None) -> bool:
     )
 
 
-def forward(x: Float[Tensor, "*rows n"], keep: Keep) -> tuple[Float[Tensor, "*rows n"], Rows]:
-    """The result, and what `backward` and `slope` need."""
-    y, rows = empty_like(x), rows_of(x)
+def forward(
+    x: Float[Tensor, "*rows n"], keep: Keep, stream: Float[Tensor, "*rows n"] | None = None
+) -> tuple[Float[Tensor, "*rows n"], Rows]:
+    """The result (on top of the fp32 stream, where there is one), and what `backward` and `slope` need."""
+    y, rows = empty_like(x, keep.dtype), rows_of(x)
     found = Rows(torch.empty(len(rows), 2, dtype=torch.int32), torch.empty(len(rows)))
-    job = _job(rows, keep, y=at(y), kept=at(found.kept), roots=at(found.roots))
+    job = _job(rows, keep, y=at(y), stream=at(stream), kept=at(found.kept), roots=at(found.roots))
     job.total, job.claim = len(rows), max(1, CLAIM // rows.shape[1])
     start(fused_loops.forward, job)
     return y, found
@@ -110,7 +109,7 @@ def _sum(partial: Float[Tensor, "blocks n"] | None) -> Float[Tensor, "n"] | None
 
 def _job(rows: Float[Tensor, "rows n"], keep: Keep, **addresses: int) -> Any:
     form, n = FORMATS[rows.dtype], rows.shape[1]
-    return _JOBS[rows.dtype](
+    return _JOBS[rows.dtype, keep.dtype](
         x=at(rows),
         weight=at(keep.weight),
         mask=at(keep.mask),

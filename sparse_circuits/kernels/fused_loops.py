@@ -1,7 +1,8 @@
 """The compiled side of the fused activations: row by row, as `fused` describes them.
 
 1. `_values`: what AbsTopK sees of a row, RMSNorm, GELU or ReLU of it, or the row itself.
-2. `forward`: values, which of them stay (`bits.kept_of`), the kept ones, or held ones where a mask says so.
+2. `forward`: values, which of them stay (`bits.kept_of`), the kept ones, or held ones where a mask says so, on top of
+   the residual stream if there is one.
 3. `slope`: the gradient through AbsTopK and GELU or ReLU, from what was kept.
 4. `backward`: the gradient through AbsTopK and all others, from the row itself: values and kept ones are computed
    again, which costs less than to store and to read them. It also sums over rows what a norm's weight and a mask get.
@@ -16,7 +17,7 @@ import numpy as np
 from numba import carray, njit
 
 from sparse_circuits.kernels.bits import kept_of, keys_of
-from sparse_circuits.kernels.floats import gelu, gelu_slope, rounded, widened
+from sparse_circuits.kernels.floats import converted, gelu, gelu_slope, rounded, widened
 from sparse_circuits.kernels.threads import first_turn, narrow, pointer, share
 
 # Rows whose sums are float32; sums of such blocks are float64. Fixed, so that no sum depends on the threads.
@@ -67,20 +68,46 @@ def _values(kind, x, first, n, root, weight, unit, values):
 
 @njit
 @no_type_check
-def _write(values, keys, size, threshold, y, first):
+def _write(values, keys, size, threshold, out, y, first):
     """The values whose key is at least `threshold`, +0.0 for the others."""
     zero = narrow(0, threshold)
     for j in range(size):
-        y[first + j] = values[j] if keys[j] >= threshold else zero
+        y[first + j] = converted(values[j] if keys[j] >= threshold else zero, out)
 
 
 @njit
 @no_type_check
-def _write_held(values, keys, size, threshold, mask, base, y, first):
+def _write_held(values, keys, size, threshold, mask, base, out, y, first):
     """mask * kept + base."""
     for j in range(size):
         kept = widened(values[j]) if keys[j] >= threshold else _ZERO
-        y[first + j] = rounded(mask[j] * kept + base[j], threshold)
+        y[first + j] = converted(rounded(mask[j] * kept + base[j], threshold), out)
+
+
+@njit
+@no_type_check
+def _write_added(values, keys, size, threshold, mask, base, stream, y, first):
+    """stream + (mask * kept + base), all but the values float32."""
+    for j in range(size):
+        kept = widened(values[j]) if keys[j] >= threshold else _ZERO
+        y[first + j] = stream[first + j] + widened(rounded(mask[j] * kept + base[j], threshold))
+
+
+@njit
+@no_type_check
+def _write_row(job, values, keys, cut, threshold, mask, base, y, first):
+    """Write what is kept of a row: from the threshold on before the cut, above it after that."""
+    for after in range(2):
+        start, stop = (cut, values.size) if after else (0, cut)
+        if start < stop:
+            part, size, t = slice(start, stop), stop - start, narrow(threshold + after, job.unit)
+            if job.stream != 0:
+                stream, sums = pointer(job.stream, _ZERO), pointer(job.y, _ZERO)
+                _write_added(values[part], keys[part], size, t, mask[part], base[part], stream, sums, first + start)
+            elif job.mask != 0:
+                _write_held(values[part], keys[part], size, t, mask[part], base[part], job.out, y, first + start)
+            else:
+                _write(values[part], keys[part], size, t, job.out, y, first + start)
 
 
 @no_type_check
@@ -88,12 +115,14 @@ def forward(job_at):
     """`total` rows x -> y, and what `backward` needs of a row: the threshold, the cut, the root of a norm."""
     job = carray(job_at, 1)[0]
     n, unit = job.n, job.unit
-    x, y, weight = pointer(job.x, unit), pointer(job.y, unit), pointer(job.weight, _ZERO)
+    x, y, weight = pointer(job.x, unit), pointer(job.y, job.out), pointer(job.weight, _ZERO)
     kept, roots = pointer(job.kept, np.int32(0)), pointer(job.roots, _ZERO)
     magnitude, ceiling = narrow(job.magnitude, unit), narrow(job.ceiling, unit)
-    values, keys = np.empty_like(carray(x, n)), np.empty_like(carray(x, n))
-    mask, held = carray(pointer(job.mask, _ZERO), n), carray(pointer(job.held, _ZERO), n)
-    base = (_ONE - mask) * held if job.mask != 0 else np.empty(0, np.float32)
+    values, keys = np.empty_like(carray(x, n)), np.zeros_like(carray(x, n))
+    mask, base = np.ones(n, np.float32), np.zeros(n, np.float32)
+    if job.mask != 0:
+        mask = carray(pointer(job.mask, _ZERO), n)
+        base = (_ONE - mask) * carray(pointer(job.held, _ZERO), n)
     threshold, root = 0, _ONE
     turn = first_turn(job)
     while True:
@@ -110,21 +139,10 @@ def forward(job_at):
             if job.k < n:
                 keys_of(values, 0, n, magnitude, ceiling, keys)
                 threshold, cut = kept_of(keys, n, job.k, threshold, job.stride, ceiling)
-            else:
-                keys[:] = narrow(0, unit)
             if job.kept != 0:
                 kept[2 * row] = threshold
                 kept[2 * row + 1] = cut
-            t, after = narrow(threshold, unit), narrow(threshold + 1, unit)
-            if job.mask != 0:
-                _write_held(values, keys, cut, t, mask, base, y, row * n)
-                if cut < n:
-                    rest = slice(cut, n)
-                    _write_held(values[rest], keys[rest], n - cut, after, mask[rest], base[rest], y, row * n + cut)
-            else:
-                _write(values, keys, cut, t, y, row * n)
-                if cut < n:
-                    _write(values[cut:], keys[cut:], n - cut, after, y, row * n + cut)
+            _write_row(job, values, keys, cut, threshold, mask, base, y, row * n)
 
 
 @no_type_check
@@ -200,7 +218,7 @@ def backward(job_at):
     """`total` blocks of BLOCK_ROWS of `rows` rows: g -> gx, and the sums of each block for weight and mask."""
     job = carray(job_at, 1)[0]
     n, unit = job.n, job.unit
-    x, g, gx, weight = pointer(job.x, unit), pointer(job.g, unit), pointer(job.gx, unit), pointer(job.weight, _ZERO)
+    x, g, gx, weight = pointer(job.x, unit), pointer(job.g, job.out), pointer(job.gx, unit), pointer(job.weight, _ZERO)
     mask, held = pointer(job.mask, _ZERO), carray(pointer(job.held, _ZERO), n)
     kept, roots = pointer(job.kept, np.int32(0)), pointer(job.roots, _ZERO)
     magnitude, ceiling = narrow(job.magnitude, unit), narrow(job.ceiling, unit)
