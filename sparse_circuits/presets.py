@@ -9,11 +9,29 @@ if TYPE_CHECKING:
     from sparse_circuits.corpus.config import CorpusConfig
 
 
-def demo_corpus(folder: Path) -> "CorpusConfig":
+MIX = {"idioms": 0.6, "installed": 0.4}
+"""The shares of generated programs and of real Python in the mixed corpus, of its text."""
+MIX_MEGABYTES = 40.0
+
+
+def demo_corpus(folder: Path = Path("runs/corpus")) -> "CorpusConfig":
     """Simple generated programs: their idioms are learnt in minutes."""
     from sparse_circuits.corpus.config import CorpusConfig
 
     return CorpusConfig(out=folder, idioms=16.0, vocab_size=1024)
+
+
+def mix_corpus(folder: Path = Path("runs/corpus")) -> "CorpusConfig":
+    """Generated programs of the full level and the source of the running Python, in the shares of `MIX`."""
+    from sparse_circuits.corpus.config import CorpusConfig
+
+    return CorpusConfig(
+        out=folder,
+        idioms=MIX["idioms"] * MIX_MEGABYTES,
+        level="full",
+        installed=True,
+        limit=MIX["installed"] * MIX_MEGABYTES,
+    )
 
 
 def demo_train(corpus: Path = Path("runs/corpus"), out: Path = Path("runs/model")) -> TrainConfig:
@@ -50,4 +68,5 @@ def stdlib_train(
     )
 
 
+CORPUS = {"demo": demo_corpus, "mix": mix_corpus}
 TRAIN = {"demo": demo_train, "stdlib": stdlib_train}

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import dataclass
 
+from sparse_circuits import presets
 from sparse_circuits.corpus.config import CorpusConfig
 
 
@@ -14,6 +15,9 @@ class Command:
     config: CorpusConfig
     json: bool = False
     """Print the manifest as JSON."""
+
+
+PRESETS = {name: (lambda make=make: Command(make())) for name, make in presets.CORPUS.items()}
 
 
 def run(command: Command) -> None:
@@ -27,10 +31,11 @@ def run(command: Command) -> None:
         return
     print(f"{command.config.out}: {manifest['tokens']:,} tokens, vocabulary {manifest['vocab_size']}")
     for source in manifest["sources"]:
+        licence = f", licence: {source['licence']}" if "licence" in source else ""
         left_out = "".join(f", {count} {why}" for why, count in source["left_out"].items())
         print(
             f"  {source['name']}: {source['documents']:,} documents, {source['characters']:,} characters, "
-            f"{source['duplicates']:,} duplicates dropped{left_out}"
+            f"{source['duplicates']:,} duplicates dropped{left_out}{licence}"
         )
     for split, counts in manifest["splits"].items():
         print(f"  {split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens")

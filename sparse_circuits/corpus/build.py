@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from sparse_circuits.corpus.config import CorpusConfig
+from sparse_circuits.corpus.hub import HubSource
 from sparse_circuits.corpus.packed import FORMAT_VERSION, token_dtype
 from sparse_circuits.corpus.sources import FolderSource, IdiomsSource, InstalledSource, Source
 from sparse_circuits.corpus.staging import staged_folder
@@ -59,16 +60,20 @@ def sources_of(config: CorpusConfig) -> list[Source]:
     """The sources that `config` names, folders first.
 
     Raises:
-        InputError: none is named, or a folder has nothing to read.
+        InputError: none is named, a folder has nothing to read, or a data set cannot be had.
     """
     limit = None if config.limit is None else int(config.limit * 1e6)
     sources: list[Source] = [FolderSource(Path(folder), limit) for folder in config.folder]
     if config.installed:
         sources.append(InstalledSource(limit))
     if config.idioms > 0:
-        sources.append(IdiomsSource(config.seed, int(config.idioms * 1e6)))
+        sources.append(IdiomsSource(config.seed, int(config.idioms * 1e6), config.level))
+    if config.dataset is not None:
+        sources.append(HubSource(config.dataset, config.column, config.split, config.subset, limit))
     if not sources:
-        raise InputError("no text to read: name a source with --folder, --installed or --idioms")
+        raise InputError(
+            "no text to read: name a source with --folder, --installed or --idioms, or a data set with --dataset"
+        )
     return sources
 
 
@@ -247,7 +252,12 @@ def _manifest(
         "tokens_per_character": round(tokens / max(1, characters), 4),
         "splits": splits,
         "sources": [
-            {"name": source.name, **asdict(counts), "left_out": source.left_out}
+            {
+                "name": source.name,
+                **({"licence": source.licence} if isinstance(source, HubSource) else {}),
+                **asdict(counts),
+                "left_out": source.left_out,
+            }
             for source, counts in zip(sources, documents.counts, strict=True)
         ],
     }

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from sparse_circuits.config import require
+from sparse_circuits.config import require, require_choices
 from sparse_circuits.tokenizer import check_vocab_size
+
+Level = Literal["simple", "full"]
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,21 @@ class CorpusConfig:
     """Read the source of the running Python: its standard library and installed packages, without tests."""
     idioms: float = 0.0
     """Megabytes of generated simple programs to add."""
+    level: Level = "simple"
+    """What the generated programs are made of. simple: a few frequent constructs, learnt in minutes; full: classes,
+    files, tests, algorithms and the rest of the language too."""
+    dataset: str | None = None
+    """A data set of the Hugging Face Hub by its name, or a local folder of one, to read as a stream (needs the extra
+    `hub`)."""
+    subset: str | None = None
+    """The configuration of the data set, where it has several."""
+    split: str = "train"
+    """The split of the data set to read."""
+    column: str = "text"
+    """The column of the data set that holds the text."""
     limit: float | None = None
-    """Megabytes of files to take at most from each folder and from the installation, picked at random; all by
-    default."""
+    """Megabytes to take at most from each folder and from the installation, whole files picked at random, and from
+    the data set, from its start; all by default."""
     tokenizer: Path | None = None
     """A tokenizer.json to reuse, or a model or corpus folder with one; by default a new one is trained."""
     vocab_size: int = 2048
@@ -40,6 +55,7 @@ class CorpusConfig:
             f"validation_fraction is {self.validation_fraction}; it must be at least 0 and below 1",
         )
         check_vocab_size(self.vocab_size)
+        require_choices(self)
         for name in ("idioms", "limit"):
             megabytes = getattr(self, name)
             require(

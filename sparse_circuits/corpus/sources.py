@@ -1,5 +1,7 @@
 """Where documents come from: folders of Python files, the running Python installation, generated idioms.
 
+Data sets of the Hugging Face Hub are in hub.py.
+
 A source yields whole documents as text, always in the same order, and says what it left out and why. The file
 sources leave out:
 
@@ -24,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from sparse_circuits.corpus.config import Level
 from sparse_circuits.errors import InputError
 
 LARGEST_FILE = 1_000_000
@@ -121,21 +124,23 @@ class IdiomsSource:
     Args:
         seed: chooses the programs.
         characters: stop after the program that reaches so many.
+        level: what the programs are made of.
     """
 
     seed: int
     characters: int
+    level: Level = "simple"
     left_out: dict[str, int] = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
-        return f"idioms (seed {self.seed})"
+        return f"idioms ({'' if self.level == 'simple' else f'{self.level}, '}seed {self.seed})"
 
     def documents(self) -> Iterator[str]:
         from sparse_circuits.corpus.idioms import programs
 
         made = 0
-        for text in programs(self.seed):
+        for text in programs(self.seed, level=self.level):
             if made >= self.characters:
                 return
             made += len(text)
@@ -153,6 +158,13 @@ def read_source(path: Path) -> str:
         text = file.read()
     text.encode()  # some encodings can spell lone surrogates, which are no text
     return text
+
+
+def unwanted(text: str) -> str | None:
+    """Why a text is no source to learn from, or None."""
+    if not text.strip():
+        return "empty"
+    return "a line over 1000 characters" if max(map(len, text.split("\n"))) > LONGEST_LINE else None
 
 
 class _Reader:
@@ -194,11 +206,7 @@ class _Reader:
         except (UnicodeError, SyntaxError, LookupError):
             self.undecodable.append(file)
             return "not in the declared encoding", ""
-        if not text.strip():
-            return "empty", ""
-        if max(map(len, text.split("\n"))) > LONGEST_LINE:
-            return "a line over 1000 characters", ""
-        return None, text
+        return unwanted(text), text
 
 
 def _python_files(root: Path, tests: bool) -> Iterator[Path]:

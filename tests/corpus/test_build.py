@@ -8,18 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tyro
 
+from sparse_circuits import presets
 from sparse_circuits.corpus import build
 from sparse_circuits.corpus.build import build_corpus, pack_sources, sources_of
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
-from sparse_circuits.corpus.sources import Source
+from sparse_circuits.corpus.sources import InstalledSource, Source
 from sparse_circuits.errors import InputError
 from sparse_circuits.tokenizer import Tokenizer
 
@@ -170,17 +171,37 @@ def test_progress_goes_to_standard_error_only(tmp_path: Path, capfd: pytest.Capt
     assert capfd.readouterr().out == ""
 
 
+def test_the_mixed_corpus_is_the_same_to_the_byte_for_the_same_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(InstalledSource, "roots", staticmethod(lambda: [Path(json.__file__).parent]))
+    mix = presets.mix_corpus()
+    assert mix.idioms / (mix.idioms + (mix.limit or 0)) == pytest.approx(presets.MIX["idioms"])
+    assert sum(presets.MIX.values()) == pytest.approx(1)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = replace(mix, out=tmp_path / name, idioms=0.06, limit=0.04, vocab_size=300, seed=seed)
+        manifest = build_corpus(config, progress=False)
+    for file in ("train.bin", "validation.bin", "tokenizer.json", "manifest.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert (tmp_path / "a" / "train.bin").read_bytes() != (tmp_path / "c" / "train.bin").read_bytes()
+    installed, idioms = manifest["sources"]
+    assert installed["name"].startswith("installed Python")
+    assert idioms["name"] == "idioms (full, seed 1)"
+    assert installed["characters"] > 30_000
+    assert idioms["characters"] > 60_000
+
+
 def test_its_fields_are_flags() -> None:
-    flags = "--out runs/corpus --folder a b --installed --idioms 20 --limit 5 --seed 3 --overwrite"
+    flags = "--out runs/corpus --folder a b --installed --idioms 20 --level full --limit 5 --seed 3 --overwrite"
     assert tyro.cli(CorpusConfig, args=flags.split()) == CorpusConfig(
-        Path("runs/corpus"), (Path("a"), Path("b")), True, 20.0, 5.0, seed=3, overwrite=True
+        Path("runs/corpus"), (Path("a"), Path("b")), True, 20.0, "full", limit=5.0, seed=3, overwrite=True
     )
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "no text to read: name a source with --folder, --installed or --idioms"),
+        ({}, "no text to read: name a source with --folder, --installed or --idioms, or a data set with --dataset"),
         ({"folder": (Path("missing"),)}, "no folder missing"),
         ({"idioms": -1.0}, "idioms is -1.0; it must be a number of megabytes"),
         ({"idioms": float("nan")}, "idioms is nan"),
@@ -201,6 +222,12 @@ def test_wrong_settings_are_refused_and_leave_nothing(
     with pytest.raises(InputError, match=message):
         build_corpus(CorpusConfig(tmp_path / "c", **settings), progress=False)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_an_unknown_level_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"level is 'hard'; .* 'simple', 'full'"):
+        CorpusConfig(tmp_path / "c", idioms=1.0, level="hard")  # type: ignore[arg-type]
 
 
 def test_a_lone_surrogate_is_refused_with_its_source(tmp_path: Path) -> None:

@@ -1,30 +1,17 @@
-"""What a model must learn from the generated programs stands in both forms, often, and about equally often."""
+"""What a model must learn from the simple level stands in both forms, often, and about equally often."""
 
 import ast
 import io
 import itertools
-import json
 import keyword
 import re
-import subprocess
-import sys
 import tokenize
 from collections import Counter
 
 import pytest
+from program_samples import sample
 
-
-def generated(seed: int, count: int) -> list[str]:
-    """The first documents of a stream, from a process of its own: in this one every call has its types checked."""
-    code = (
-        "import itertools, json; from sparse_circuits.corpus.idioms import programs; "
-        f"print(json.dumps(list(itertools.islice(programs({seed}), {count}))))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    return json.loads(done.stdout)
-
-
-SAMPLE = generated(seed=11, count=1500)
+SAMPLE = list(sample(11, 1500, "simple"))
 LINES = "".join(SAMPLE).split("\n")
 
 

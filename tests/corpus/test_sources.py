@@ -172,3 +172,9 @@ def test_idioms_stop_at_the_program_that_reaches_the_size() -> None:
     assert texts == list(IdiomsSource(seed=3, characters=5000).documents())
     assert texts != list(IdiomsSource(seed=4, characters=5000).documents())
     assert list(IdiomsSource(seed=3, characters=0).documents()) == []
+
+
+def test_idioms_come_in_two_levels() -> None:
+    simple, full = IdiomsSource(seed=3, characters=2000), IdiomsSource(seed=3, characters=2000, level="full")
+    assert list(simple.documents()) != list(full.documents())
+    assert (simple.name, full.name) == ("idioms (seed 3)", "idioms (full, seed 3)")

@@ -6,9 +6,12 @@ same on every platform and version.
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from sparse_circuits.corpus.idioms.themes import THEMES
+
+if TYPE_CHECKING:
+    from sparse_circuits.corpus.idioms.sketches import Written
 
 Item = TypeVar("Item")
 
@@ -58,24 +61,30 @@ class Author:
     """Writes one program: `lines` grows, everything else steers what comes next."""
 
     __slots__ = (
+        "calls",
         "capital",
         "comments",
         "constants",
+        "ending",
         "functions",
         "imports",
         "lines",
         "makers",
+        "notes",
         "pairers",
         "random",
         "reserved",
         "roomy",
         "scope",
+        "shares",
         "single",
+        "sketches",
         "speakers",
         "theme",
+        "typed",
     )
 
-    def __init__(self, seed: int, index: int, draft: int = 0) -> None:
+    def __init__(self, seed: int, index: int, draft: int = 0, full: bool = False) -> None:
         self.random = draw = random.Random((draft << 128) | (seed << 64) | index).random
         self.lines: list[str] = []
         self.reserved: dict[str, str] = {}
@@ -98,16 +107,33 @@ class Author:
         self.capital = 0.05 if draw() < 0.6 else 0.7
         self.comments = 0.4 if draw() < 0.3 else 0.05
         self.roomy = 0.25 + 0.5 * draw()
+        self.notes = self.comments + (0.2 if full else 0.1)
+        """How often a function has a docstring."""
+        self.typed = full and draw() < 0.15
+        """Whether arguments and results are annotated."""
+        self.calls: list[str] = []
+        """Statements that call what is defined, to be written later."""
+        self.ending = ""
+        """What stands behind `if __name__ == "__main__":` at the very end."""
+        self.sketches: list[Written] = []
+        """The sketches the program has taken in."""
+        self.shares = {"comment": self.comments, "docstring": self.notes, "perhaps": 0.5}
+        """How often an optional line of a sketch is there."""
+
+    # Python 3.11 calls a local variable faster than it calls what a slot holds.
 
     def chance(self, probability: float) -> bool:
-        return self.random() < probability
+        draw = self.random
+        return draw() < probability
 
     def pick(self, items: Sequence[Item]) -> Item:
-        return items[int(self.random() * len(items))]
+        draw = self.random
+        return items[int(draw() * len(items))]
 
     def between(self, low: int, high: int) -> int:
         """A whole number, both ends included."""
-        return low + int(self.random() * (high - low + 1))
+        draw = self.random
+        return low + int(draw() * (high - low + 1))
 
     def write(self, pad: str, *lines: str) -> None:
         """Append lines, indented by `pad` where they are not empty."""

@@ -183,6 +183,7 @@ ARGUMENTS: dict[str, Callable[[Author], str]] = {
     "count": lambda a: str(a.between(1, 9)),
     "text": lambda a: a.pick(a.scope.texts) if a.scope.texts and a.chance(0.3) else literals.word(a),
     "word": literals.word,
+    "flag": lambda a: a.pick(("True", "False")),
     "list": lambda a: (
         a.pick(a.scope.lists)[0] if a.scope.lists and a.chance(0.5) else literals.row_of(literals.numbers(a, 1, 5))
     ),

@@ -1,7 +1,5 @@
 """The plan of a program: which parts it has, in what order, and the blank lines between them."""
 
-from itertools import count
-
 from sparse_circuits.corpus.idioms import literals, names
 from sparse_circuits.corpus.idioms.author import INDENT, Author, Scope
 from sparse_circuits.corpus.idioms.choices import weighted
@@ -39,7 +37,6 @@ def gap(author: Author) -> None:
         lines += ("", "")
 
 
-LONGEST_LINE = 100
 LIMITS = ("MAX", "MIN", "BASE", "START")
 
 
@@ -126,15 +123,13 @@ SHAPES = weighted(
 
 def heading(author: Author) -> list[str]:
     """A docstring or comment on the first line, and the imports."""
-    theme = author.theme
     lines = []
     blank = ["", ""] if author.lines[0].startswith(("def ", "class ")) else [""]
     draw = author.random()
-    title = f"{progressive(author.pick(theme.verbs))} {plural(author.pick(theme.things))}".capitalize()
-    if draw < 0.08:
-        lines += [f'"""{title}."""', *([""] if author.imports else blank)]
-    elif draw < 0.16:
-        lines += [f"# {title}"]
+    if draw < 0.16:
+        theme = author.theme
+        title = f"{progressive(author.pick(theme.verbs))} {plural(author.pick(theme.things))}".capitalize()
+        lines += [f'"""{title}."""', *([""] if author.imports else blank)] if draw < 0.08 else [f"# {title}"]
     imports = sorted(author.imports, key=lambda line: (line.startswith("from"), line))
     if imports:
         lines += [*imports, *blank]
@@ -160,12 +155,3 @@ def draft(author: Author) -> list[str]:
     while not lines[-1]:
         lines.pop()
     return [*heading(author), *lines]
-
-
-def compose(seed: int, index: int) -> str:
-    """Write document `index` of the stream `seed`: the first draft without a line that is too long."""
-    for number in count():
-        lines = draft(Author(seed, index, number))
-        if max(map(len, lines)) <= LONGEST_LINE:
-            break
-    return "\n".join(lines) + "\n"
