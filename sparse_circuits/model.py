@@ -247,26 +247,9 @@ class Attention(nn.Module):
             for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True)
         )
         k, v, first = (k, v, None) if cache is None else cache.extend(k, v)
-        y = _attend(q, k, v, self.config.n_head, self.sink_logit, first)
+        y = attention(q, k, v, self.config.n_head, self.sink_logit, first)
         y = y if tap is None else tap("attn.y", y)
         return finish(self.c_proj(y), self.config, "attn_out", tap, "attn.resid_delta")
-
-
-def _attend(
-    q: Tensor, k: Tensor, v: Tensor, n_head: int, sink: Tensor | None, first: Tensor | None
-) -> Float[Tensor, "B T C"]:
-    """Attention over channels of all heads; query i of row b sees keys 0..first[b]+i, or 0..i where that is None."""
-    q, k, v = (x.unflatten(-1, (n_head, -1)).transpose(1, 2) for x in (q, k, v))
-    if first is None:
-        return attention(q, k, v, sink).transpose(1, 2).flatten(2)
-    last = first[:, None] + torch.arange(q.shape[2], device=q.device)
-    hidden = (torch.arange(k.shape[2], device=q.device) > last[..., None])[:, None]
-    scores = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).masked_fill(hidden, float("-inf"))
-    if sink is not None:
-        column = sink.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
-        scores = torch.cat([scores, column], dim=-1)
-        v = F.pad(v, (0, 0, 0, 1))
-    return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
 
 class MLP(nn.Module):
