@@ -13,12 +13,13 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from sparse_circuits.config import GPTConfig, from_json, to_json
 from sparse_circuits.errors import InputError
@@ -64,7 +65,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
     described = read_json(folder / "config.json")
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise InputError(f"{folder / 'config.json'}: expected format {FORMAT}; it is another program's or newer")
-    with torch.device("meta"):  # neither memory nor random numbers for weights that are about to come
+    with torch.device("meta"), _Unfilled():  # neither memory nor random numbers for weights that are about to come
         model = GPT(from_json(GPTConfig, described.get("model"), str(folder / "config.json")))
     tensors, _ = read_tensors(folder / "model.safetensors")
     if sparse == "auto" and torch.device(device).type != "cpu":
@@ -164,6 +165,18 @@ class _Sparse(NamedTuple):
         start = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
         finite = bool(self.values.isfinite().all())
         return SparseMatrix((rows, columns), start, (positions % columns).int(), self.values.float(), finite)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Layers that are made do not draw their weights; without memory that would import PyTorch's compiler (150 MB)."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        named = named or {}
+        if getattr(function, "__module__", None) == torch.nn.init.__name__:
+            return named["tensor"] if "tensor" in named else arguments[0]
+        return function(*arguments, **named)
 
 
 def _stored(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor | _Sparse]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,3 +270,14 @@ def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
     assert metadata == {"seconds": "1.5"}
     assert sorted(found) == sorted(tensors)
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_loading_does_not_import_the_compiler_of_pytorch(tmp_path: Path) -> None:
+    """Making layers on the meta device normally does: it takes more memory than PyTorch's own libraries."""
+    save(sparse_model(small(n_layer=1)), tmp_path)
+    program = (
+        "import sys, sparse_circuits as sc; model = sc.load(sys.argv[1], sparse=True);"
+        "print(*{'torch._dynamo', 'sympy', 'triton'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("", "")
