@@ -26,6 +26,7 @@ class Cache:
         lengths: how many positions each row has kept, int64 [B]; `longest` is the largest.
         layers: where each layer writes.
         target: the rows and positions that are being written.
+        readings: how many times a model has begun to read.
     """
 
     def __init__(self, config: GPTConfig, rows: int, capacity: int | None = None):
@@ -47,7 +48,13 @@ class Cache:
         self._filled = [0] * rows
         self.longest = 0
         self.target: tuple[slice | Tensor, slice | Tensor] = slice(None), slice(0)
+        self.readings = 0
         self._read = 0
+
+    @property
+    def filled(self) -> list[int]:
+        """`lengths` on the host."""
+        return self._filled
 
     def begin(self, tokens: Int64[Tensor, "B T"]) -> slice | Int64[Tensor, "B T"]:
         """Say that the model is about to read `tokens`; returns their positions: one slice, or one row for each row.
@@ -64,6 +71,7 @@ class Cache:
                 "make it larger, or read the last tokens without it"
             )
         self._read = count
+        self.readings += 1
         if self.lengths.device != tokens.device:
             self.lengths = self.lengths.to(tokens.device)
         if all(filled == self.longest for filled in self._filled):
@@ -114,6 +122,11 @@ class LayerCache:
     def __init__(self, cache: Cache):
         self._cache = cache
         self._held: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def held(self) -> tuple[Float[Tensor, "B S C"], Float[Tensor, "B S C"]] | None:
+        """Keys and values of all rows, for all positions there is room for; another pair after rows have moved."""
+        return self._held
 
     def extend(
         self, k: Float[Tensor, "B T C"], v: Float[Tensor, "B T C"]

@@ -25,6 +25,7 @@ from sparse_circuits.cache import Cache, LayerCache
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.generation import generate
+from sparse_circuits.kernels import decode
 from sparse_circuits.kernels.attention import attention
 from sparse_circuits.kernels.fused import add_rows
 from sparse_circuits.linear import Linear
@@ -123,6 +124,10 @@ class GPT(nn.Module):
         self, tokens: Tensor, tap: Tap | None, at: Tensor | None, cache: Cache | None, place: slice | Tensor
     ) -> Tensor:
         """The forward pass, of tokens at the positions `place`."""
+        if cache is not None and tap is None and at is None:
+            logits = decode.logits(self, tokens, cache)
+            if logits is not None:
+                return logits
         residual = self.wte(tokens)
         position_channels = None
         if self.config.positions == "learned":

@@ -1,0 +1,230 @@
+"""One new position of each row through a whole frozen model, in one compiled call.
+
+Reading a token with a cache is little arithmetic: a sparse model spends nearly all of the time between its operations.
+`logits` does what `GPT` does for one token a row and no tap, from the embedding to the logits; the blocks of
+`model` are its meaning. What zeros spare: columns of matrices whose input AbsTopK has dropped, and of the keys those
+channels that the query has not. For the latter the keys are held a second time, channel by channel.
+
+1. `_Plan`: a table of addresses, once for each pair of a model and a cache; it holds while no part is exchanged.
+2. `_Plan._follow`: each step extends the turned keys; after anything else was done with the cache they are made anew.
+3. `decode_loops.step`: rows in parallel, each on one thread.
+
+Models it does not know (dense, not in float32, with hooks or modules of another kind) go the ordinary way.
+"""
+
+import weakref
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from sparse_circuits import kernels
+from sparse_circuits.config import ABS_TOPK_SITES
+from sparse_circuits.kernels import decode_loops as loops
+from sparse_circuits.kernels.blocks import LINE
+from sparse_circuits.kernels.jobs import at, job_type, refuses, start
+from sparse_circuits.kernels.products import SparseMatrix
+
+_JOB = job_type(
+    "table kept guesses tokens places wte wpe bias bigram logits layers d_model d_position heads d_head mlp vocab "
+    "capacity room scheme centred gelu relu_stream",
+    "epsilon",
+)
+_SCHEMES = {"none": loops.NO_POSITIONS, "learned": loops.LEARNED}
+_plans: "weakref.WeakKeyDictionary[Any, _Plan]" = weakref.WeakKeyDictionary()
+
+
+def logits(model: Any, tokens: Int64[Tensor, "B one"], cache: Any) -> Float[Tensor, "B one V"] | None:
+    """The logits of a `GPT` after one token in each row, whose keys and values go into the cache; None: not this way.
+
+    To be called between `cache.begin` and `cache.advance`.
+    """
+    if tokens.shape[1] != 1 or not len(tokens) or cache.longest == 0 or torch.is_autocast_enabled("cpu"):
+        return None
+    if any(layer.held is None for layer in cache.layers) or kernels.choose(model.wte.weight).name != "cpu":
+        return None
+    plan = _plans.get(cache)
+    if plan is None or not plan.holds(model, cache):
+        if not _knows(model, cache):
+            return None
+        plan = _plans[cache] = _Plan(model, cache)
+    return plan.step(tokens, cache)
+
+
+class _Plan:
+    """The addresses of a model and a cache, and what steps leave behind."""
+
+    def __init__(self, model: Any, cache: Any):
+        config = model.config
+        self._model, self._tensors = model, _tensors(model)
+        self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+        self._things = [(place, name, place[name]) for place, name in _things(model)]
+        self._hooks = _hooks(model)
+        self._capacity, self._width = cache.capacity, config.heads_width
+        self._room = -(-cache.capacity // LINE) * LINE
+        self._table = np.zeros((config.n_layer + 1, loops.COLUMNS), np.int64)
+        self._kept = np.array([_kept(config, place) for place in ABS_TOPK_SITES])
+        self._held: list[Any] = []
+        self._turned: Tensor | None = None
+        self._readings = -1
+        self._filled: list[int] = []
+        self._write_table(model)
+        self._job = self._describe(model)
+
+    def _write_table(self, model: Any) -> None:
+        for line, block in zip(self._table, model.blocks, strict=False):
+            norms = [(loops.NORM_1, block.ln_1), (loops.NORM_2, block.ln_2)]
+            if model.config.d_position:
+                norms += [(loops.NORM_P1, block.ln_p1), (loops.NORM_P2, block.ln_p2)]
+            for column, norm in norms:
+                line[column : column + 2] = _of_norm(norm)
+            attention, mlp = block.attn, block.mlp
+            for column, layer in [
+                (loops.C_ATTN, attention.c_attn),
+                (loops.ATTN_PROJ, attention.c_proj),
+                (loops.C_FC, mlp.c_fc),
+                (loops.MLP_PROJ, mlp.c_proj),
+            ]:
+                line[column : column + 5] = _of_matrix(layer)
+            line[loops.SINK] = at(attention.sink_logit)
+        self._table[-1, loops.NORM_1 : loops.NORM_1 + 2] = _of_norm(model.ln_f)
+        self._table[-1, loops.C_ATTN : loops.C_ATTN + 5] = _of_matrix(model.lm_head)
+
+    def _describe(self, model: Any) -> Any:
+        """The job, but for what changes from step to step."""
+        config, positions = model.config, model.config.positions
+        epsilon = model.ln_f.eps
+        return _JOB(
+            table=self._table.ctypes.data,
+            kept=self._kept.ctypes.data,
+            wte=at(model.wte.weight),
+            wpe=0 if positions == "none" else at(model.wpe.weight),
+            bias=at(model.final_logits_bias),
+            bigram=0 if config.bigram_table == "none" else at(model.bigram_table),
+            layers=config.n_layer,
+            d_model=config.d_model,
+            d_position=config.d_position,
+            heads=config.n_head,
+            d_head=config.head_width,
+            mlp=config.mlp_width,
+            vocab=config.vocab_size,
+            capacity=self._capacity,
+            room=self._room,
+            scheme=_SCHEMES.get(positions, loops.CONCATENATED),
+            centred=config.norm == "layer",
+            gelu=config.activation == "gelu",
+            relu_stream=config.residual_activation == "relu",
+            epsilon=torch.finfo(torch.float32).eps if epsilon is None else epsilon,
+            claim=1,
+        )
+
+    def holds(self, model: Any, cache: Any) -> bool:
+        """Whether nothing of the model has been exchanged."""
+        return (
+            model is self._model
+            and not any(self._hooks)
+            and all(place.get(name) is thing for place, name, thing in self._things)
+            and [tensor.data_ptr() for tensor in self._tensors] == self._addresses
+        )
+
+    def step(self, tokens: Int64[Tensor, "B one"], cache: Any) -> Float[Tensor, "B one V"]:
+        """Read one token in each row."""
+        job, rows = self._job, len(tokens)
+        tokens, places = tokens.contiguous(), cache.lengths
+        result = torch.empty(rows, 1, job.vocab)
+        job.tokens, job.places, job.logits = at(tokens), at(places), at(result)
+        self._follow(cache, rows)
+        job.total = rows
+        start(loops.step, job)
+        return result
+
+    def _follow(self, cache: Any, rows: int) -> None:
+        """Bring the turned keys up to date."""
+        held = [layer.held for layer in cache.layers]
+        moved = len(held) != len(self._held) or any(a is not b for a, b in zip(held, self._held, strict=True))
+        if moved:
+            self._place(held, rows)
+        after_step = cache.readings == self._readings + 1 and cache.filled == [count + 1 for count in self._filled]
+        self._readings, self._filled = cache.readings, cache.filled
+        if moved or not after_step:
+            self._job.total = rows * len(held)
+            start(loops.turn, self._job)
+
+    def _place(self, held: list[Any], rows: int) -> None:
+        """Note where the cache lies, and make room for its keys turned."""
+        layers = len(held)
+        if self._turned is None or self._turned.shape[1] < rows:
+            self._turned = torch.empty(layers, rows, self._room, self._width)
+            self._odd = np.zeros((layers, rows), np.int64)
+            self._guesses = np.zeros((rows, layers, loops.PLACES), np.int32)
+            self._job.guesses = self._guesses.ctypes.data
+        self._held = held
+        for layer, (keys, values) in enumerate(held):
+            addresses = [at(keys), at(values), at(self._turned[layer]), self._odd[layer].ctypes.data]
+            self._table[layer, loops.KEYS : loops.ODD + 1] = addresses
+
+
+def _knows(model: Any, cache: Any) -> bool:
+    """Whether the model is one whose forward pass is the compiled one, as it is now."""
+    from sparse_circuits.linear import Linear
+    from sparse_circuits.model import GPT, MLP, Attention, Block
+
+    config = model.config
+    norm = nn.RMSNorm if config.norm == "rms" else nn.LayerNorm
+    kinds = {GPT, Block, Attention, MLP, Linear, norm, nn.Embedding, nn.ModuleList}
+    modules = list(model.modules())
+    tensors = [*_tensors(model), *(tensor for layer in cache.layers for tensor in layer.held)]
+    return (
+        all(type(module) in kinds and "forward" not in vars(module) for module in modules)
+        and all(module.is_frozen for module in modules if isinstance(module, Linear))
+        and all(module.config == config for module in modules if type(module) in (Block, Attention, MLP))
+        and len({module.eps for module in modules if type(module) is norm}) == 1
+        and all(tensor.dtype == torch.float32 and refuses(tensor) is None for tensor in tensors)
+        and all(tensor.is_contiguous() for tensor in tensors)
+        and not any(_hooks(model))
+    )
+
+
+def _tensors(model: Any) -> list[Tensor]:
+    """All parameters and buffers."""
+    return [*model.parameters(), *model.buffers()]
+
+
+def _things(model: Any) -> list[tuple[dict[str, Any], str]]:
+    """Where a model's parts hang."""
+    found: list[tuple[dict[str, Any], str]] = [(vars(model), "config")]
+    for module in model.modules():
+        for place in (module._parameters, module._buffers, module._modules):
+            found += [(place, name) for name in place]
+        found += [(vars(module), name) for name in ("matrix", "config") if name in vars(module)]
+    return found
+
+
+def _hooks(model: Any) -> list[Any]:
+    """What of a model may hold functions that the ordinary way calls."""
+    everywhere = nn.modules.module
+    found: list[Any] = [everywhere._global_forward_hooks, everywhere._global_forward_pre_hooks]
+    for module in model.modules():
+        found += [module._forward_hooks, module._forward_pre_hooks]
+    return found
+
+
+def _kept(config: Any, place: str) -> int:
+    """How many entries AbsTopK keeps at a place."""
+    from sparse_circuits.activations import kept_count
+
+    heads, mlp = config.heads_width, config.mlp_width
+    widths = {"attn_in": config.read_width, "mlp_in": config.read_width, "mlp_neuron": mlp}
+    of_heads = ("attn_q", "attn_k", "attn_v")
+    return kept_count(config, place, heads if place in of_heads else widths.get(place, config.d_model))
+
+
+def _of_norm(norm: Any) -> list[int]:
+    return [at(norm.weight), at(getattr(norm, "bias", None))]
+
+
+def _of_matrix(layer: Any) -> list[int]:
+    matrix: SparseMatrix = layer.matrix.transposed()
+    return [at(matrix.start), at(matrix.column), at(matrix.value), int(matrix.finite), at(layer.bias)]

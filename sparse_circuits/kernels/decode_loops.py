@@ -1,0 +1,398 @@
+"""The compiled side of decoding: one new position of each row through all layers, as `decode` describes it.
+
+1. `turn`: the keys that are in the cache, channel by channel, as the scores want them.
+2. `step`: embedding, blocks, final norm, unembedding; a row at a time, each on one thread.
+
+A job has a table of addresses, one line a layer and one for what follows the last; its columns are named here.
+"""
+
+from typing import no_type_check
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from sparse_circuits.kernels.bits import kept_of, keys_of
+from sparse_circuits.kernels.blocks import LANES, LINE, accumulate, lowest_bit, nonzero_bits
+from sparse_circuits.kernels.blocks import transpose as transpose_block
+from sparse_circuits.kernels.exponential import exponential
+from sparse_circuits.kernels.floats import gelu, widened
+from sparse_circuits.kernels.threads import first_turn, pointer, share
+
+# Columns of the table. Norms: weight, bias; matrices, as columns of nonzeros: start, row, value, finite, bias.
+NORM_1, NORM_2, NORM_P1, NORM_P2 = 0, 2, 4, 6
+C_ATTN, ATTN_PROJ, C_FC, MLP_PROJ = 8, 13, 18, 23
+SINK, KEYS, VALUES, TURNED, ODD = 28, 29, 30, 31, 32
+COLUMNS = 33
+# Places of AbsTopK, in the order of `config.ABS_TOPK_SITES`.
+ATTN_IN, Q, K, V, ATTN_OUT, MLP_IN, NEURON, MLP_OUT, POST_ATTN, POST_MLP = range(10)
+PLACES = 10
+NO_POSITIONS, LEARNED, CONCATENATED = range(3)
+
+FLOAT, WORD = 4, 4 * LANES
+_MAGNITUDE, _CEILING, _STRIDE = np.int32(0x7FFFFFFF), np.int32(0x7F800001), 1 << 18
+_ZERO, _ONE = np.float32(0), np.float32(1)
+# Keys whose values are added up at a time: their lines stay in the fastest cache while all heads read them.
+CHUNK = 8
+
+
+@njit(fastmath={"reassoc", "contract"}, error_model="numpy")
+@no_type_check
+def _moments(x, n, mean):
+    """The sum of a row, and of its squared differences from `mean`."""
+    total, squares = _ZERO, _ZERO
+    for j in range(n):
+        difference = x[j] - mean
+        total += x[j]
+        squares += difference * difference
+    return total, squares
+
+
+@njit(error_model="numpy")
+@no_type_check
+def _norm(job, table, at, x, n, y):
+    """y = RMSNorm or LayerNorm of x, with the weight and bias at the table's `at`."""
+    weight, bias, mean = pointer(table[at], _ZERO), pointer(table[at + 1], _ZERO), _ZERO
+    if job.centred:
+        total, _ = _moments(x, n, _ZERO)
+        mean = total / np.float32(n)
+    _, squares = _moments(x, n, mean)
+    root = _ONE / np.sqrt(squares / np.float32(n) + np.float32(job.epsilon))
+    for j in range(n):
+        y[j] = (x[j] - mean) * root * weight[j]
+    if table[at + 1] != 0:
+        for j in range(n):
+            y[j] += bias[j]
+
+
+@njit
+@no_type_check
+def _clear(x, keys, first, size, threshold):
+    """+0.0 for the entries whose key is below `threshold`."""
+    for j in range(size):
+        x[first + j] = x[first + j] if keys[first + j] >= threshold else np.int32(0)
+
+
+@njit
+@no_type_check
+def _keep(x, n, k, guesses, place, keys):
+    """AbsTopK of the first n entries of x, in place. `guesses` remembers the threshold for the next token."""
+    if k < n:
+        bits = x.view(np.int32)
+        keys_of(bits, 0, n, _MAGNITUDE, _CEILING, keys)
+        threshold, cut = kept_of(keys, n, k, guesses[place], _STRIDE, np.int64(_CEILING))
+        guesses[place] = threshold
+        _clear(bits, keys, 0, cut, np.int32(threshold))
+        _clear(bits, keys, cut, n - cut, np.int32(threshold + 1))
+
+
+@njit
+@no_type_check
+def _word(x, first, size):
+    """Which of `size` entries, WORD at most, are not zero."""
+    bits = 0
+    if size == WORD:
+        at = x.ctypes.data + FLOAT * first
+        for part in range(0, WORD, LANES):
+            bits |= nonzero_bits(at + FLOAT * part) << part
+    else:
+        for j in range(size):
+            bits |= np.int64(x[first + j] != _ZERO) << j
+    return bits
+
+
+@njit
+@no_type_check
+def _multiply(table, at, x, inputs, y, outputs):
+    """y = the matrix at the table's `at` times x, plus its bias: `product_loops.scatter` for one position."""
+    start_of, row = pointer(table[at], np.int32(0)), pointer(table[at + 1], np.int32(0))
+    value, finite, bias = pointer(table[at + 2], _ZERO), table[at + 3], pointer(table[at + 4], _ZERO)
+    for i in range(outputs):
+        y[i] = bias[i] if table[at + 4] != 0 else _ZERO
+    odd = 0
+    for word in range(0, inputs, WORD):
+        size = min(WORD, inputs - word)
+        bits = _word(x, word, size) if finite else ~(np.int64(-2) << size - 1)
+        while bits != 0:
+            j = word + lowest_bit(bits)
+            bits &= bits - 1
+            factor = x[j]
+            odd += not np.isfinite(factor)
+            for entry in range(start_of[j], start_of[j + 1]):
+                y[row[entry]] += value[entry] * factor
+    if odd:
+        # A zero of the matrix times NaN or infinity is NaN.
+        met = np.zeros(outputs, np.int64)
+        for j in range(inputs):
+            if not np.isfinite(x[j]):
+                for entry in range(start_of[j], start_of[j + 1]):
+                    met[row[entry]] += 1
+        for i in range(outputs):
+            if met[i] != odd:
+                y[i] = np.nan
+
+
+@njit
+@no_type_check
+def _largest(scores, count):
+    """The largest score; with the other bits turned over where the sign is set, floats order as integers do."""
+    bits, largest = scores.view(np.int32), np.int32(-0x80000000)
+    for j in range(count):
+        largest = max(largest, np.int32(bits[j] ^ _MAGNITUDE if bits[j] < 0 else bits[j]))
+    return widened(np.int32(largest ^ _MAGNITUDE if largest < 0 else largest))
+
+
+@njit(fastmath={"reassoc"})
+@no_type_check
+def _powers(scores, count, top):
+    """Scores become exp(score - top); returns their sum."""
+    total = _ZERO
+    for j in range(count):
+        scores[j] = exponential(scores[j] - top)
+        total += scores[j]
+    return total
+
+
+@njit(error_model="numpy")
+@no_type_check
+def _weigh(line, seen, top, sink):
+    """Scores become weights; the sink's score is -inf where there is none."""
+    top = sink if sink > top else top
+    factor = _ONE / (_powers(line, seen, top) + exponential(sink - top))
+    for j in range(seen):
+        line[j] *= factor
+
+
+@njit
+@no_type_check
+def _scores(job, table, row, seen, q, number, factor, begin, scores):
+    """Inner products of the query with the `seen` first keys, from those channels where the query is not zero."""
+    d_head, width, scale = job.d_head, job.heads * job.d_head, np.float32(1 / np.sqrt(job.d_head))
+    # A zero of the query times NaN or infinity is NaN.
+    odd, count = pointer(table[ODD], np.int64(0))[row] != 0, 0
+    for head in range(job.heads):
+        begin[head] = count
+        for channel in range(head * d_head, (head + 1) * d_head):
+            number[count] = channel
+            factor[count] = q[channel] * scale
+            count += odd or q[channel] != _ZERO
+    begin[job.heads] = count
+    numbers, factors = number.ctypes.data, factor.ctypes.data
+    # Tile after tile, since memory is quickest when it is read in its order.
+    for key in range(0, seen, LINE):
+        tile = table[TURNED] + FLOAT * (row * job.room + key) * width
+        for head in range(job.heads):
+            target = scores.ctypes.data + FLOAT * (head * job.room + key)
+            accumulate(tile, numbers, factors, begin[head], begin[head + 1], _ZERO, target)
+
+
+@intrinsic
+@no_type_check
+def _add_lines(context, factors, lines, step, count, target):
+    """Add factors[i] * lines[i * step] to the LANES floats at the target, for i below `count`."""
+
+    def generate(context, builder, signature, arguments):
+        factors, lines, step, count, target = arguments
+        number, kind, fused = ir.FloatType(), ir.VectorType(ir.FloatType(), LANES), ("contract",)
+        first, place = (builder.inttoptr(at, number.as_pointer()) for at in (factors, lines))
+        goal, nothing = builder.inttoptr(target, kind.as_pointer()), ir.Constant(kind, ir.Undefined)
+        total = cgutils.alloca_once_value(builder, builder.load(goal, align=FLOAT))
+        with cgutils.for_range(builder, count) as loop:
+            factor = builder.insert_element(nothing, builder.load(builder.gep(first, [loop.index])), ir.IntType(32)(0))
+            factor = builder.shuffle_vector(factor, nothing, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+            line = builder.bitcast(builder.gep(place, [builder.mul(step, loop.index)]), kind.as_pointer())
+            product = builder.fmul(factor, builder.load(line, align=FLOAT), flags=fused)
+            builder.store(builder.fadd(builder.load(total), product, flags=fused), total)
+        builder.store(builder.load(total), goal, align=FLOAT)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
+@njit
+@no_type_check
+def _add_values(job, values, seen, scores, y):
+    """y = the sum of weights times values."""
+    d_head, heads = job.d_head, job.heads
+    width, whole = heads * d_head, d_head // LANES * LANES
+    weights, target = scores.ctypes.data, y.ctypes.data
+    y[:width] = _ZERO
+    for key in range(0, seen, CHUNK):
+        count, begin = min(CHUNK, seen - key), values + FLOAT * key * width
+        for head in range(heads):
+            for channel in range(head * d_head, head * d_head + whole, LANES):
+                w, offset = weights + FLOAT * (head * job.room + key), FLOAT * channel
+                _add_lines(w, begin + offset, width, count, target + offset)
+    if whole < d_head:
+        v = pointer(values, _ZERO)
+        for key in range(seen):
+            for head in range(heads):
+                weight = scores[head, key]
+                for channel in range(head * d_head + whole, (head + 1) * d_head):
+                    y[channel] += weight * v[key * width + channel]
+
+
+@njit
+@no_type_check
+def _attend(job, table, row, seen, q, space, y):
+    """y = attention of the query over the `seen` first positions of a row."""
+    number, factor, begin, scores = space
+    sink = pointer(table[SINK], _ZERO)
+    _scores(job, table, row, seen, q, number, factor, begin, scores)
+    for head in range(job.heads):
+        line = scores[head]
+        _weigh(line, seen, _largest(line, seen), sink[head] if table[SINK] != 0 else np.float32(-np.inf))
+    _add_values(job, table[VALUES] + FLOAT * row * job.capacity * job.heads * job.d_head, seen, scores, y)
+
+
+@njit
+@no_type_check
+def _remember(job, table, row, position, k, v):
+    """Write a key and a value into the cache, and the key into what is turned, where zeros are already."""
+    width = job.heads * job.d_head
+    place = FLOAT * (row * job.capacity + position) * width
+    keys, values = pointer(table[KEYS] + place, _ZERO), pointer(table[VALUES] + place, _ZERO)
+    first = row * job.room * width + position // LINE * LINE * width + position % LINE
+    turned, check = pointer(table[TURNED] + FLOAT * first, _ZERO), _ZERO
+    for j in range(width):
+        keys[j], values[j] = k[j], v[j]
+        check += k[j] * _ZERO
+    for word in range(0, width, WORD):
+        bits = _word(k, word, min(WORD, width - word))
+        while bits != 0:
+            j = word + lowest_bit(bits)
+            bits &= bits - 1
+            turned[j * LINE] = k[j]
+    pointer(table[ODD], np.int64(0))[row] |= check != check
+
+
+@njit
+@no_type_check
+def _read(job, table, residual, norm, positions, norm_p, y):
+    """A sublayer's input: the normed stream, and the normed position channels beside it."""
+    _norm(job, table, norm, residual, job.d_model, y)
+    if job.d_position != 0:
+        _norm(job, table, norm_p, positions, job.d_position, y[job.d_model :])
+
+
+@njit
+@no_type_check
+def _add(job, residual, delta, k, guesses, place, keys):
+    """Add what a sublayer wrote to the stream."""
+    for j in range(job.d_model):
+        value = residual[j] + delta[j]
+        residual[j] = _ZERO if job.relu_stream and value <= _ZERO else value
+    _keep(residual, job.d_model, k, guesses, place, keys)
+
+
+@njit
+@no_type_check
+def _block(job, table, kept, guesses, row, position, positions, residual, a, b, keys, space):
+    """One block, for the new position of one row."""
+    d_model, read, width, mlp = job.d_model, job.d_model + job.d_position, job.heads * job.d_head, job.mlp
+    _read(job, table, residual, NORM_1, positions, NORM_P1, a)
+    _keep(a, read, kept[ATTN_IN], guesses, ATTN_IN, keys)
+    _multiply(table, C_ATTN, a, read, b, 3 * width)
+    for part in range(3):
+        _keep(b[part * width :], width, kept[Q + part], guesses, Q + part, keys)
+    _remember(job, table, row, position, b[width:], b[2 * width :])
+    _attend(job, table, row, position + 1, b, space, a)
+    _multiply(table, ATTN_PROJ, a, width, b, d_model)
+    _keep(b, d_model, kept[ATTN_OUT], guesses, ATTN_OUT, keys)
+    _add(job, residual, b, kept[POST_ATTN], guesses, POST_ATTN, keys)
+    _read(job, table, residual, NORM_2, positions, NORM_P2, a)
+    _keep(a, read, kept[MLP_IN], guesses, MLP_IN, keys)
+    _multiply(table, C_FC, a, read, b, mlp)
+    if job.gelu:
+        for j in range(mlp):
+            b[j] = gelu(b[j])
+    else:
+        for j in range(mlp):
+            b[j] = _ZERO if b[j] <= _ZERO else b[j]
+    _keep(b, mlp, kept[NEURON], guesses, NEURON, keys)
+    _multiply(table, MLP_PROJ, b, mlp, a, d_model)
+    _keep(a, d_model, kept[MLP_OUT], guesses, MLP_OUT, keys)
+    _add(job, residual, a, kept[POST_MLP], guesses, POST_MLP, keys)
+
+
+@no_type_check
+def step(job_at):
+    """Read one token in each of `total` rows: its logits, and in the cache its keys and values."""
+    job = carray(job_at, 1)[0]
+    d_model, d_position, vocab = job.d_model, job.d_position, job.vocab
+    table = carray(pointer(job.table, np.int64(0)), (job.layers + 1, COLUMNS))
+    kept = carray(pointer(job.kept, np.int64(0)), PLACES)
+    tokens, places = pointer(job.tokens, np.int64(0)), pointer(job.places, np.int64(0))
+    wte, wpe, bias = pointer(job.wte, _ZERO), pointer(job.wpe, _ZERO), pointer(job.bias, _ZERO)
+    bigram = pointer(job.bigram, _ZERO)
+    largest = max(d_model + d_position, 3 * job.heads * job.d_head, job.mlp) + LANES
+    residual, positions = np.empty(d_model, np.float32), np.empty(d_position, np.float32)
+    a, b, keys = np.empty(largest, np.float32), np.empty(largest, np.float32), np.empty(largest, np.int32)
+    scores = np.empty((job.heads, job.room), np.float32)
+    channels = job.heads * job.d_head + 1
+    begin = np.empty(job.heads + 1, np.int64)
+    space = np.empty(channels, np.int32), np.empty(channels, np.float32), begin, scores
+    turn = first_turn(job)
+    while True:
+        start, stop, turn = share(job, turn)
+        if start == stop:
+            break
+        for row in range(start, stop):
+            token, position = tokens[row], places[row]
+            for j in range(d_model):
+                residual[j] = wte[token * d_model + j]
+            if job.scheme == LEARNED:
+                for j in range(d_model):
+                    residual[j] += wpe[position * d_model + j]
+            for j in range(d_position):
+                positions[j] = wpe[position * d_position + j]
+            for layer in range(job.layers):
+                place = job.guesses + FLOAT * PLACES * (row * job.layers + layer)
+                guesses = carray(pointer(place, np.int32(0)), PLACES)
+                _block(job, table[layer], kept, guesses, row, position, positions, residual, a, b, keys, space)
+            _norm(job, table[job.layers], NORM_1, residual, d_model, a)
+            y = carray(pointer(job.logits + FLOAT * row * vocab, _ZERO), vocab)
+            _multiply(table[job.layers], C_ATTN, a, d_model, y, vocab)
+            for j in range(vocab):
+                y[j] += bias[j]
+            if job.bigram != 0:
+                for j in range(vocab):
+                    y[j] += bigram[token * vocab + j]
+
+
+@no_type_check
+def turn(job_at):
+    """Turn the keys of `total` pairs of a row and a layer: in each tile a channel's LINE keys lie side by side.
+
+    Behind the last key of a row are zeros.
+    """
+    job = carray(job_at, 1)[0]
+    table = carray(pointer(job.table, np.int64(0)), (job.layers + 1, COLUMNS))
+    places, width = pointer(job.places, np.int64(0)), job.heads * job.d_head
+    segment = first_turn(job)
+    while True:
+        start, stop, segment = share(job, segment)
+        if start == stop:
+            break
+        for number in range(start, stop):
+            row, layer = number // job.layers, number % job.layers
+            source = table[layer, KEYS] + FLOAT * row * job.capacity * width
+            target = table[layer, TURNED] + FLOAT * row * job.room * width
+            keys, turned, filled = pointer(source, _ZERO), pointer(target, _ZERO), places[row]
+            whole, check = width // LANES * LANES, _ZERO
+            for j in range(filled // LINE * LINE * width, job.room * width):
+                turned[j] = _ZERO
+            for key in range(0, filled // LANES * LANES, LANES):
+                tile = target + FLOAT * (key // LINE * LINE * width + key % LINE)
+                for channel in range(0, whole, LANES):
+                    begin = source + FLOAT * (key * width + channel)
+                    transpose_block(begin, width, LANES - 1, tile + FLOAT * channel * LINE, LINE, 0)
+            for key in range(filled):
+                tile = key // LINE * LINE * width + key % LINE
+                for channel in range(whole if key < filled // LANES * LANES else 0, width):
+                    turned[tile + channel * LINE] = keys[key * width + channel]
+            for j in range(filled * width):
+                check += keys[j] * _ZERO
+            pointer(table[layer, ODD], np.int64(0))[row] = check != check

@@ -1,0 +1,174 @@
+"""Reading one token with a cache by the compiled step is reading it by the blocks of the model."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import randomised, small, some_tokens
+from torch import Tensor
+
+from sparse_circuits import kernels
+from sparse_circuits.cache import Cache
+from sparse_circuits.config import ABS_TOPK_SITES, GPTConfig
+from sparse_circuits.kernels import decode
+from sparse_circuits.model import GPT
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+positions = st.sampled_from(
+    [
+        {},
+        {"positions": "learned"},
+        {"positions": "learned_concat", "d_position": 4},
+        {"positions": "sinusoidal_concat", "d_position": 5},
+    ]
+)
+choices = st.builds(
+    lambda places, **others: {"block_size": 40, **places, **others},
+    positions,
+    norm=st.sampled_from(["rms", "layer"]),
+    bias=st.booleans(),
+    sink=st.booleans(),
+    tied_embeddings=st.booleans(),
+    d_model=st.sampled_from([12, 66]),
+    d_head=st.sampled_from([None, 5, 16]),
+    activation=st.sampled_from(["gelu", "relu"]),
+    residual_activation=st.sampled_from(["none", "relu"]),
+    bigram_table=st.sampled_from(["none", "learned", "fixed"]),
+    abs_topk=st.sampled_from([None, 0.3, 0.8]),
+    abs_topk_sites=st.sets(st.sampled_from(ABS_TOPK_SITES)).map(lambda sites: tuple(sorted(sites))),
+)
+
+
+def frozen(config: GPTConfig, seed: int = 0) -> GPT:
+    """A sparse model of which some entries are zero."""
+    model = randomised(config, seed, torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            if tensor.ndim == 2 and name.startswith(("h.", "lm_head")):
+                tensor *= torch.rand(tensor.shape, generator=generator) < 0.4
+    return model.sparsify()
+
+
+def filled(model: GPT, texts: Tensor, lengths: list[int]) -> Cache:
+    cache = Cache(model.config, len(texts))
+    model(texts[:, : max(lengths)], cache=cache)
+    cache.advance(lengths)
+    return cache
+
+
+def compiled(model: GPT, tokens: Tensor, cache: Cache) -> Tensor:
+    """The step itself, which must not decline."""
+    cache.begin(tokens)
+    with torch.no_grad():
+        logits = decode.logits(model, tokens, cache)
+    assert logits is not None
+    return logits
+
+
+def by_blocks(model: GPT, tokens: Tensor, cache: Cache) -> Tensor:
+    """The ordinary forward pass: an identity as tap leaves nothing to the compiled step."""
+    return model(tokens, tap=lambda site, activation: activation, cache=cache)
+
+
+def assert_close(left: Tensor, right: Tensor) -> None:
+    """Equal to 1e-5 of the largest number there is."""
+    size = max(1.0, float(right.nan_to_num(0, 0, 0).abs().max()))
+    torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5 * size, equal_nan=True)
+
+
+def assert_same_cache(left: Cache, right: Cache) -> None:
+    for one, other in zip(left.layers, right.layers, strict=True):
+        assert one.held is not None
+        assert other.held is not None
+        for row, count in enumerate(left.filled):
+            for a, b in zip(one.held, other.held, strict=True):
+                assert_close(a[row, :count], b[row, :count])
+
+
+@given(changes=choices, lengths=st.lists(st.integers(1, 33), min_size=1, max_size=3), seed=st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_the_step_is_the_forward_pass(changes: dict[str, Any], lengths: list[int], seed: int) -> None:
+    config = small(**changes)
+    model = frozen(config, seed)
+    texts = some_tokens(config, rows=len(lengths), length=40, seed=seed)
+    ours, theirs = filled(model, texts, lengths), filled(model, texts, lengths)
+    for step in range(3):
+        tokens = texts[:, step : step + 1]
+        assert_close(compiled(model, tokens, ours), by_blocks(model, tokens, theirs))
+        ours.advance(1)
+        theirs.advance(1)
+    assert_same_cache(ours, theirs)
+
+
+def tied(model: GPT) -> None:
+    """Make many activations equal: no weight but biases of one magnitude."""
+    for block in model.blocks:
+        for layer in (block.attn.c_attn, block.mlp.c_fc):
+            with torch.no_grad():
+                assert layer.bias is not None
+                layer.bias.copy_(layer.bias.sign())
+            assert layer.matrix is not None
+            layer.matrix.value.zero_()
+            layer.matrix.transposed().value.zero_()
+
+
+@pytest.mark.parametrize("wrong", [None, float("nan"), float("inf")], ids=["ties", "nan", "inf"])
+def test_ties_and_weights_that_are_no_numbers(wrong: float | None) -> None:
+    model = randomised(small(), dtype=torch.float32)
+    if wrong is not None:
+        with torch.no_grad():
+            model.blocks[1].attn.c_attn.weight[14, 3] = wrong
+    model = model.sparsify()
+    if wrong is None:
+        tied(model)
+    texts = some_tokens(model.config, length=8)
+    ours, theirs = filled(model, texts, [7, 3, 5]), filled(model, texts, [7, 3, 5])
+    tokens = texts[:, :1]
+    expected = by_blocks(model, tokens, theirs)
+    assert wrong is None or not expected.isfinite().all()
+    assert_close(compiled(model, tokens, ours), expected)
+    assert ours.longest + 1 == ours.capacity
+
+
+def test_what_else_is_done_with_the_cache_is_seen() -> None:
+    """Guesses, other ways to read, rows that move and parameters that are exchanged, between steps."""
+    model = frozen(small(block_size=20, positions="learned"))
+    texts = some_tokens(model.config, rows=3, length=20)
+    ours, theirs = filled(model, texts, [5, 2, 4]), filled(model, texts, [5, 2, 4])
+    for step in range(5):
+        tokens = texts[: len(ours.filled), step : step + 1]
+        assert_close(compiled(model, tokens, ours), by_blocks(model, tokens, theirs))
+        for cache in (ours, theirs):
+            cache.advance(0 if step == 0 else 1)
+            if step == 1:
+                by_blocks(model, tokens, cache)
+                cache.advance(1)
+            if step == 2:
+                cache.take([2, 0])
+        if step == 3:
+            model.ln_f.weight = torch.nn.Parameter(2 * model.ln_f.weight.detach(), requires_grad=False)
+    assert_same_cache(ours, theirs)
+
+
+def test_it_is_used_where_it_may_be() -> None:
+    config = small()
+    model, texts = frozen(config), some_tokens(config, length=8)
+    cache = filled(model, texts, [4, 4, 4])
+
+    def logits(of: GPT, tokens: Tensor) -> Tensor | None:
+        with torch.no_grad():
+            return decode.logits(of, tokens, cache)
+
+    assert logits(model, texts[:, :1]) is not None
+    assert logits(model, texts[:, :2]) is None
+    assert logits(randomised(config, dtype=torch.float32), texts[:, :1]) is None
+    with kernels.use("reference"):
+        assert logits(model, texts[:, :1]) is None
+    handle = model.blocks[0].register_forward_hook(lambda *_: None)
+    assert logits(model, texts[:, :1]) is None
+    handle.remove()
+    assert logits(model, texts[:, :1]) is not None
