@@ -66,6 +66,18 @@ def test_masks_are_those_of_pruning_with_their_gradients() -> None:
     torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("changes", SHAPES)
+def test_gradients_of_weights_are_the_models(changes: dict[str, Any]) -> None:
+    model, dense = sides(**changes)
+    dense.requires_grad_(True)
+    tokens = some_tokens(model.config)
+    names = [name for name, _ in dense.named_parameters()]
+    mine = torch.autograd.grad(model(tokens).square().mean(), [model.get_parameter(name) for name in names])
+    theirs = torch.autograd.grad(dense(tokens).square().mean(), [dense.get_parameter(name) for name in names])
+    for gradient, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(other, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+
+
 def test_in_float32_it_shares_the_models_memory_and_in_bfloat16_it_does_not() -> None:
     model, dense = sides()
     assert dense.lm_head.weight.data_ptr() == model.lm_head.weight.data_ptr()

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparse_circuits.bench import ours, recipe
+from sparse_circuits.bench.model_cases import Watched, same_training
 from sparse_circuits.bench.opponent import dense_twin
 from sparse_circuits.bench.shapes import Shape, random_model
 from sparse_circuits.config import GPTConfig
@@ -80,3 +81,21 @@ def test_a_pruning_step_moves_the_masks_as_ours_does() -> None:
     moved = learning.tau.detach() - begun
     assert moved.abs().max() > 1e-3
     assert (theirs.tau.detach() - begun - moved).norm() < 0.05 * moved.norm()
+
+
+def test_training_that_does_not_move_the_weights_alike_is_noticed() -> None:
+    model = random_model(TINY)
+    weight = model.blocks[-1].mlp.c_proj.weight.data
+
+    def moving(by: float) -> Watched:
+        def step() -> float:
+            weight.add_(by)
+            return 2.0
+
+        watched = Watched(model, step)
+        watched()
+        return watched
+
+    assert same_training(moving(0.1), moving(0.1))[1]
+    assert not same_training(moving(0.0), moving(0.1))[1]
+    assert not same_training(moving(0.2), moving(0.1))[1]
