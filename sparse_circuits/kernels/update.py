@@ -4,8 +4,8 @@
 2. `adamw_`: one pass: gradient, moments and parameter are read once, the last two written once.
 3. `adamw_project_`: the same with `sparsity.project_topk_` in the same pass, see `update_cpu`.
 
-On the CPU, in fp32, compiled kernels do it; elsewhere, and where `kernels.use` says so, plain PyTorch. Results do not
-depend on the number of threads, nor on how often a kernel had to look.
+In fp32 compiled kernels do it, on a GPU those of `gpu` (whole updates only); elsewhere, and where `kernels.use` says so,
+plain PyTorch. Results do not depend on the number of threads, nor on how often a kernel had to look.
 """
 
 import math
@@ -128,6 +128,10 @@ def adamw_project_(
         minimums = sparsity._fitting_minimums(rows, columns, k, min_per_row, min_per_column)
         tensors = update_cpu.Tensors.of(parameter, gradient, exp_avg, exp_avg_sq)
         forced, counts = update_cpu.adamw_project_(tensors, rates, k, minimums, forced)
+    elif fits and not live and _on_gpu(parameter, gradient, exp_avg, exp_avg_sq):
+        minimums = sparsity._fitting_minimums(*parameter.shape, k, min_per_row, min_per_column)
+        _adamw_on_gpu_(parameter, gradient, exp_avg, exp_avg_sq, rates, k, *minimums)
+        counts = None
     else:
         adamw_(parameter, gradient, exp_avg, exp_avg_sq, **rates._asdict())
         sparsity.project_topk_(parameter, k, min_per_row, min_per_column)
@@ -150,6 +154,44 @@ def adamw_reference_(parameter: Tensor, gradient: Tensor, exp_avg: Tensor, exp_a
     )
     for old, new in ((exp_avg, average), (exp_avg_sq, square), (parameter, moved)):
         old.copy_(torch.where(parameter != 0, new, old) if rates.live else new)
+
+
+def _adamw_on_gpu_(
+    parameter: Tensor,
+    gradient: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
+    rates: Rates,
+    k: int | None = None,
+    min_per_row: int = 0,
+    min_per_column: int = 0,
+) -> None:
+    from sparse_circuits.kernels import gpu
+
+    gpu.adamw_project_(
+        parameter,
+        gradient,
+        exp_avg,
+        exp_avg_sq,
+        step=rates.step,
+        learning_rate=rates.learning_rate,
+        beta1=rates.beta1,
+        beta2=rates.beta2,
+        epsilon=rates.epsilon,
+        weight_decay=rates.weight_decay,
+        scale=torch.full((), rates.scale, device=parameter.device),
+        k=k,
+        min_per_row=min_per_row,
+        min_per_column=min_per_column,
+    )
+
+
+def _on_gpu(*tensors: Tensor) -> bool:
+    """Whether the GPU's kernels are chosen, and can take tensors of this kind."""
+    return (
+        all(t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
+        and kernels.choose(tensors[0]).name == "gpu"
+    )
 
 
 def _compiles(*tensors: Tensor) -> bool:

@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sparse_circuits import kernels
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels import reference
+from sparse_circuits.kernels.update import adamw_project_
 
 __all__ = ["small_pieces"]
 
@@ -49,6 +51,20 @@ class TestAdamW:
         gpu.adamw_project_(**state, step=step, scale=torch.tensor(0.25, device=DEVICE), **rates(beta1))
         for name, right in zip(("parameter", "exp_avg", "exp_avg_sq"), expected, strict=True):
             torch.testing.assert_close(state[name].double(), right, rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.usefixtures("small_pieces")
+    @pytest.mark.parametrize("live", [False, True])
+    def test_is_what_the_optimiser_uses(self, live: bool) -> None:
+        """`kernels.update` sends it here, whole updates at least, and means the same by it."""
+        ours, theirs = some_state((9, 20)), some_state((9, 20))
+        projection = {"k": 50, "min_per_row": 2, "min_per_column": 1, "live": live}
+        for state, name in ((ours, "gpu"), (theirs, "reference")):
+            state["parameter"][:, ::3] = 0
+            with kernels.use(name):
+                adamw_project_(*state.values(), step=3, scale=0.5, **rates(), **projection)
+        for name in NAMES:
+            torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
+        assert live or int(ours["parameter"].count_nonzero()) == 50
 
     def test_one_update_by_hand(self) -> None:
         # Decay: 2 * (1 - 0.1 * 0.5) = 1.9. Moments 0.5 * 8 and 0.25 * 64, corrected to 8 and 64: 0.1 * 8 / (8 + 2).
