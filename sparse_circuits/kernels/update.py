@@ -4,8 +4,8 @@
 2. `adamw_`: one pass: gradient, moments and parameter are read once, the last two written once.
 3. `adamw_project_`: the same with `sparsity.project_topk_` in the same pass, see `update_cpu`.
 
-In fp32 compiled kernels do it, on a GPU those of `gpu` (whole updates only); elsewhere, and where `kernels.use` says so,
-plain PyTorch. Results do not depend on the number of threads, nor on how often a kernel had to look.
+In fp32 compiled kernels do it, on a GPU those of `gpu` (whole updates only); elsewhere, and where `kernels.use` says
+so, plain PyTorch. Results do not depend on the number of threads, nor on how often a kernel had to look.
 """
 
 import math
@@ -129,7 +129,8 @@ def adamw_project_(
         tensors = update_cpu.Tensors.of(parameter, gradient, exp_avg, exp_avg_sq)
         forced, counts = update_cpu.adamw_project_(tensors, rates, k, minimums, forced)
     elif fits and not live and _on_gpu(parameter, gradient, exp_avg, exp_avg_sq):
-        minimums = sparsity._fitting_minimums(*parameter.shape, k, min_per_row, min_per_column)
+        rows, columns = parameter.shape
+        minimums = sparsity._fitting_minimums(rows, columns, k, min_per_row, min_per_column)
         _adamw_on_gpu_(parameter, gradient, exp_avg, exp_avg_sq, rates, k, *minimums)
         counts = None
     else:
