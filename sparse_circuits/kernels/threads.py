@@ -17,6 +17,7 @@ import ctypes
 import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,9 @@ import torch
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
+
+ANNOUNCE_AFTER = 0.5
+"""Seconds of compiling after which it is announced."""
 
 
 class Work(NamedTuple):
@@ -41,7 +45,7 @@ class Work(NamedTuple):
 def compiled(function: Callable[[Any], None], job: Any) -> Work:
     """`function` as a C function whose one argument is the address of a record of the NumPy dtype `job`."""
     signature = types.void(types.CPointer(numba.from_dtype(job)))
-    with _interrupted_later():
+    with _interrupted_later(), _announced():
         try:
             kernel = numba.cfunc(signature, cache=True)(function)
         except Exception:
@@ -50,6 +54,24 @@ def compiled(function: Callable[[Any], None], job: Any) -> Work:
             kernel = numba.cfunc(signature)(function)
         assert kernel.address is not None
     return Work(kernel.address, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(kernel.address), kernel)
+
+
+@contextlib.contextmanager
+def _announced() -> Iterator[None]:
+    """Tell whoever waits at a terminal why, once a process, if the block takes longer than reading a cache would."""
+    timer = threading.Timer(ANNOUNCE_AFTER, _announce)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@functools.cache
+def _announce() -> None:
+    if sys.stderr is not None and sys.stderr.isatty():
+        print("compiling kernels for this machine: once, they are kept on disk", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
