@@ -9,6 +9,8 @@ inner products over the channels of a head, divided by sqrt(d_head); query i of 
 3. `attention_reference`: fp64, other kinds of tensors, and wherever `kernels.use` says so.
 """
 
+import functools
+import importlib
 from typing import Any
 
 import torch
@@ -44,25 +46,31 @@ def attention(
     """
     _check(q, k, v, n_head, sink, first)
     dtype = v.dtype
-    common = torch.promote_types(torch.promote_types(q.dtype, k.dtype), dtype)
-    if q.device.type == "cpu":
-        common = torch.promote_types(common, torch.float32)
-    q, k, v = q.to(common), k.to(common), v.to(common)
+    if not q.dtype == k.dtype == dtype or dtype != torch.float32:
+        common = torch.promote_types(torch.promote_types(q.dtype, k.dtype), dtype)
+        if q.device.type == "cpu":
+            common = torch.promote_types(common, torch.float32)
+        q, k, v = q.to(common), k.to(common), v.to(common)
     name = kernels.choose(q).name
     if torch.compiler.is_compiling() or name == "gpu":
         return attention_fused(q, k, v, n_head, sink, first).to(dtype)
-    if name == "cpu" and 0 not in q.shape:
-        from sparse_circuits.kernels import attention_cpu  # Numba takes long to import
-
-        sink = None if sink is None else sink.to(common).contiguous()
+    if name == "cpu" and q.numel():
+        sink = None if sink is None else sink.float().contiguous()
         first = None if first is None else first.contiguous()
-        if attention_cpu.takes(k, v, sink):
-            if torch.is_grad_enabled() and (
-                q.requires_grad or k.requires_grad or v.requires_grad or (sink is not None and sink.requires_grad)
-            ):
-                return _Attention.apply(q, k, v, n_head, sink, first).to(dtype)
-            return attention_cpu.forward(q, k, v, n_head, sink, first, False)[0].to(dtype)
+        if _cpu().takes(k, v, sink):
+            inputs = (q, k, v) if sink is None else (q, k, v, sink)
+            if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs):
+                y = _Attention.apply(q, k, v, n_head, sink, first)
+            else:
+                y = _cpu().forward(q, k, v, n_head, sink, first, False)[0]
+            return y if dtype == torch.float32 else y.to(dtype)
     return attention_reference(q, k, v, n_head, sink, first).to(dtype)
+
+
+@functools.cache
+def _cpu() -> Any:
+    """`attention_cpu`, when it is needed: Numba takes long to import."""
+    return importlib.import_module("sparse_circuits.kernels.attention_cpu")
 
 
 class _Attention(torch.autograd.Function):
@@ -72,9 +80,7 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, n_head: int, sink: Tensor | None, first: Tensor | None
     ) -> Tensor:
-        from sparse_circuits.kernels import attention_cpu
-
-        out, statistics = attention_cpu.forward(q, k, v, n_head, sink, first, True)
+        out, statistics = _cpu().forward(q, k, v, n_head, sink, first, True)
         ctx.save_for_backward(q, k, v, sink, first, out, statistics)
         ctx.n_head = n_head
         return out
@@ -93,9 +99,7 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def compute(*arguments: Any) -> tuple[Tensor | None, ...]:
-        from sparse_circuits.kernels import attention_cpu
-
-        return attention_cpu.backward(*arguments)
+        return _cpu().backward(*arguments)
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor | None, ...]:
@@ -186,21 +190,22 @@ def _without_rest(k: Tensor, v: Tensor, first: Int64[Tensor, "B"], queries: int)
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, n_head: int, sink: Tensor | None, first: Tensor | None) -> None:
-    if q.ndim != 3 or k.shape != v.shape or k.ndim != 3 or k.shape[::2] != q.shape[::2]:
+    shape, keys = q.shape, k.shape
+    if len(shape) != 3 or len(keys) != 3 or keys != v.shape or (keys[0], keys[2]) != (shape[0], shape[2]):
         raise InputError(
             f"attention: q is {tuple(q.shape)}, k {tuple(k.shape)} and v {tuple(v.shape)}; expected "
             "[rows, queries, channels] and twice [rows, keys, channels]"
         )
-    if n_head < 1 or q.shape[2] % n_head:
-        raise InputError(f"attention: {q.shape[2]} channels cannot be shared by {n_head} heads equally")
+    if n_head < 1 or shape[2] % n_head:
+        raise InputError(f"attention: {shape[2]} channels cannot be shared by {n_head} heads equally")
     if sink is not None and sink.shape != (n_head,):
         raise InputError(f"attention: the sink has shape {tuple(sink.shape)}; expected ({n_head},), a logit per head")
     if first is None:
-        if q.shape[1] != k.shape[1]:
+        if shape[1] != keys[1]:
             raise InputError(
                 f"attention: {q.shape[1]} queries and {k.shape[1]} keys; give `first`, the keys before the first query"
             )
-    elif first.shape != q.shape[:1] or first.dtype != torch.int64:
+    elif first.shape != shape[:1] or first.dtype != torch.int64:
         raise InputError(
             f"attention: first has shape {tuple(first.shape)} and dtype {first.dtype}; expected int64 ({len(q)},), "
             "a number per row"
