@@ -62,7 +62,8 @@ def stdlib_train(
         corpus=corpus,
         out=out,
         model=GPTConfig(block_size=256, n_layer=4, d_model=128, n_head=8, bigram_table="fixed"),
-        sparsity=SparsityConfig(density=density, density_end=0.35),
+        # A width of 128 would leave the embedding half as dense as the rest, and a token 4 channels: too few.
+        sparsity=SparsityConfig(density=density, embedding_density=density, density_end=0.35),
         loop=LoopConfig(steps=3000, learning_rate=2e-3 if density == 1 else 1.2e-2, epsilon=1e-3),
         batch_size=8,
     )
