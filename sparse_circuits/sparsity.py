@@ -15,11 +15,11 @@ visible, -0.0 equal to 0.0, and among equals the lower index.
 import math
 import operator
 import warnings
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from sparse_circuits import kernels
 from sparse_circuits.errors import InputError
@@ -54,35 +54,33 @@ def abs_topk(x: Float[Tensor, "*rows n"], k: int) -> Float[Tensor, "*rows n"]:
 
 
 class _AbsTopK(torch.autograd.Function):
-    """`abs_topk` with a gradient; saves one byte an entry."""
+    """`abs_topk` with a gradient; saves where the kept entries are, a bit or a byte an entry."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, k: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        kept, mask = kernels.choose(rows).abs_topk(rows, k, True)
-        assert mask is not None
+        ctx.kernels = kernels.choose(rows)
+        kept, mask = ctx.kernels.abs_topk(rows, k, True)
         ctx.save_for_backward(mask)
         return kept.view(x.shape)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        (mask,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _Masked.apply(gradients[0], mask), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _Masked.apply(gradients[0], *ctx.saved_tensors, ctx.kernels), None
 
 
 class _Masked(torch.autograd.Function):
-    """The gradient of `abs_topk`, and its own gradient."""
+    """The gradient of `abs_topk`, and its own gradient. Only the kernels that made a mask know how to read it."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, gradient: Tensor, mask: Tensor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, mask: Tensor, chosen: kernels.Kernels) -> Tensor:
         ctx.save_for_backward(mask)
-        rows = gradient.reshape(mask.shape)
-        return kernels.choose(rows).masked(rows, mask).view(gradient.shape)
+        ctx.kernels = chosen
+        return chosen.masked(gradient.reshape(-1, gradient.shape[-1]), mask).view(gradient.shape)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        (mask,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return _Masked.apply(gradients[0], mask), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _Masked.apply(gradients[0], *ctx.saved_tensors, ctx.kernels), None, None
 
 
 def project_topk(

@@ -64,7 +64,7 @@ class TestAbsTopK:
         expected, expected_mask = reference.abs_topk(x, k, True)
         assert mask is not None
         assert expected_mask is not None
-        assert_same_bits(mask, expected_mask)
+        assert_same_bits(cpu.as_bools(mask, x.shape[1]), expected_mask)
         assert_same_bits(kept, expected)
         assert_same_bits(cpu.masked(x, mask), expected)
         assert cpu.abs_topk(x, k, False)[1] is None
@@ -75,6 +75,28 @@ class TestAbsTopK:
         for x in long_rows(dtype, rows, n):
             for k in (n // 4, n - 1):
                 assert_same_bits(cpu.abs_topk(x, k, False)[0], reference.abs_topk(x, k, False)[0])
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("n", [64, 72])
+    def test_equals_the_reference_around_the_cache(
+        self, dtype: torch.dtype, n: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cpu, "PAST_CACHE", 0)
+        for x in long_rows(dtype, 50, n):
+            kept, mask = cpu.abs_topk(x, 20, True)
+            expected, expected_mask = reference.abs_topk(x, 20, True)
+            assert mask is not None
+            assert expected_mask is not None
+            assert_same_bits(kept, expected)
+            assert_same_bits(cpu.masked(x + 1, mask), reference.masked(x + 1, expected_mask))
+
+    def test_masks_gradients_of_any_kind(self) -> None:
+        x = torch.randn(5, 40)
+        _, mask = cpu.abs_topk(x, 7, True)
+        assert mask is not None
+        gradient = torch.randn(5, 40, dtype=torch.complex64)
+        for given in (gradient.conj().imag, torch.randn(40, 5).T, torch.randn(1, 1).expand(5, 40)):
+            assert_same_bits(cpu.masked(given, mask), reference.masked(given, reference.keep_mask(x, 7)))
 
     def test_reads_transposed_and_strided_rows(self) -> None:
         x = torch.randn(60, 40)
@@ -246,8 +268,7 @@ class TestCompilation:
         monkeypatch.setattr(numba, "cfunc", refuse)
         jobs._work.cache_clear()
         x = torch.randn(4, 8)
-        mask = x > 0
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert_same_bits(cpu.masked(x, mask), reference.masked(x, mask))
+            assert_same_bits(cpu.abs_topk(x, 3, False)[0], reference.abs_topk(x, 3, False)[0])
         jobs._work.cache_clear()

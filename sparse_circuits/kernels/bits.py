@@ -1,8 +1,7 @@
 """The compiled side of the CPU kernels: keys, counts, thresholds and cuts, as `cpu` describes them.
 
-1. `keys_of`, `count_of`, `threshold_of`, `_cut_in`, `_write`: one row or block at a time; `kept_of`: what a row keeps.
-2. `rows`, `masked`: the kernels of AbsTopK and of its gradient.
-3. `force_rows`, `force_columns`, `split`, `histogram`, `cut`, `zero`: the steps of a weight projection.
+1. `keys_of`, `count_of`, `threshold_of`, `_cut_in`: one row or block at a time; `kept_of`: what a row keeps.
+2. `force_rows`, `force_columns`, `split`, `histogram`, `cut`, `zero`: the steps of a weight projection.
 
 Each kernel takes the address of its job (`jobs.job_type`) and claims work until none is left. An index that starts
 at 0 spares Numba the test for negative ones, and pointers know no such test, so that the loops become vector code.
@@ -84,7 +83,8 @@ def threshold_of(keys, size, k, guess, stride, ceiling):
         elif (low > 0 and high <= ceiling) or tries > 4:
             t = (low + high) >> 1
         else:
-            reach = stride << (2 * tries - 2)
+            # About as far as it is off: in most data a threshold larger by a part is reached by twice that part fewer.
+            reach = min(stride * 24 * abs(count - k) // k + (stride >> 3), 4 * stride) << (2 * tries - 2)
             t = low + reach if low > 0 else high - reach
         t = min(max(t, low + 1), high - 1)
     return low, k - at_high
@@ -115,56 +115,6 @@ def kept_of(keys, size, k, guess, stride, ceiling):
         return 0, size
     threshold, needed = threshold_of(keys, size, k, guess, stride, ceiling)
     return threshold, _cut_in(keys, size, narrow(threshold, ceiling), needed) if needed > 0 else size
-
-
-@njit
-@no_type_check
-def _write(x, y, first, keys, size, threshold, mask, with_mask):
-    """Copy the entries whose key is at least `threshold` from x to y, write +0.0 for the others, and the mask."""
-    zero = narrow(0, threshold)
-    for j in range(size):
-        y[first + j] = x[first + j] if keys[j] >= threshold else zero
-    if with_mask:
-        for j in range(size):
-            mask[first + j] = keys[j] >= threshold
-
-
-@no_type_check
-def rows(job_at):
-    """AbsTopK of `total` rows of `n` entries: x -> y and, where there is room for it, mask."""
-    job = carray(job_at, 1)[0]
-    x, y, mask = pointer(job.x, job.unit), pointer(job.y, job.unit), pointer(job.mask, np.uint8(0))
-    n, k = job.n, job.k
-    magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
-    keys = np.empty_like(carray(x, n))
-    threshold = 0
-    turn = first_turn(job)
-    while True:
-        start, stop, turn = share(job, turn)
-        if start == stop:
-            break
-        for row in range(start, stop):
-            keys_of(x, row * n, n, magnitude, ceiling, keys)
-            threshold, cut = kept_of(keys, n, k, threshold, job.stride, ceiling)
-            t = narrow(threshold, ceiling)
-            _write(x, y, row * n, keys, cut, t, mask, job.mask != 0)
-            if cut < n:
-                _write(x, y, row * n + cut, keys[cut:], n - cut, narrow(t + 1, ceiling), mask, job.mask != 0)
-
-
-@no_type_check
-def masked(job_at):
-    """x -> y where mask is 1, +0.0 elsewhere; `total` entries."""
-    job = carray(job_at, 1)[0]
-    x, y, mask = pointer(job.x, job.unit), pointer(job.y, job.unit), pointer(job.mask, np.uint8(0))
-    zero = narrow(0, job.unit)
-    turn = first_turn(job)
-    while True:
-        start, stop, turn = share(job, turn)
-        if start == stop:
-            break
-        for j in range(start, stop):
-            y[j] = x[j] if mask[j] else zero
 
 
 @no_type_check
@@ -338,7 +288,7 @@ def cut(job_at):
 @njit
 @no_type_check
 def _zero_below(x, first, keys, size, threshold):
-    """Write +0.0 over the entries whose key is below `threshold`. Not `_write`: x twice would not be vector code."""
+    """Write +0.0 over the entries whose key is below `threshold`."""
     for j in range(size):
         x[first + j] = x[first + j] if keys[j] >= threshold else narrow(0, threshold)
 

@@ -6,7 +6,7 @@ are t or more, and counting is what vector units do best. Of the keys equal to t
 index, the *cut*, keys stay from t on, after it from t + 1 on.
 
 1. `abs_topk`, row by row: start from the threshold of the row before, close in by interpolating the counts, write.
-2. `masked`: the gradient of `abs_topk`.
+2. `masked`: the gradient of `abs_topk`, by a bit an entry. Large results are written around the cache.
 3. `project_topk_`, over a whole matrix: two keys from a sample, one pass that gathers what lies between them, a
    histogram search (of the leading bits, then of the next bits inside the bin of the k-th key) in what was gathered,
    and one pass that writes. What a row's or column's minimum keeps gets a key above NaN, and so comes first.
@@ -21,13 +21,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from sparse_circuits.kernels import bits
+from sparse_circuits.kernels import bits, reference, row_loops
 from sparse_circuits.kernels.jobs import at, empty_like, job_type, refuses, start
+from sparse_circuits.kernels.lines import LINE
 
-__all__ = ["abs_topk", "force_columns", "force_rows", "masked", "name", "project_topk_", "refuses"]
+__all__ = ["abs_topk", "as_bools", "force_columns", "force_rows", "masked", "name", "project_topk_", "refuses"]
 name = "cpu"
 
 
@@ -46,7 +47,7 @@ class Format(NamedTuple):
     """The passes of the histogram search: how many low bits of a key a bin leaves out."""
 
 
-_FIELDS = "above found x y mask n k threshold step magnitude ceiling stride"
+_FIELDS = "above found x y mask bits n k threshold step magnitude ceiling stride past_cache"
 _JOB_32, _JOB_16 = job_type(_FIELDS, unit=ctypes.c_int32), job_type(_FIELDS, unit=ctypes.c_int16)
 FORMATS = {
     torch.float32: Format(_JOB_32, 0x7FFFFFFF, 0x7F800000, 1 << 18, (20, 10, 0)),
@@ -57,28 +58,46 @@ BINS = 2048
 # Entries, and columns, that a thread claims at a time.
 CLAIM = 8 * bits.BLOCK
 COLUMNS = 128
+# Results from this size on are written around the cache. Smaller ones may still be there when they are read.
+PAST_CACHE = 1 << 24
 # A sample of this size tells about where the threshold of a much larger matrix is.
 SAMPLE = 16384
 
 
 def abs_topk(
     x: Float[Tensor, "rows n"], k: int, with_mask: bool
-) -> tuple[Float[Tensor, "rows n"], Bool[Tensor, "rows n"] | None]:
-    """The kept entries, and on request where they are."""
+) -> tuple[Float[Tensor, "rows n"], UInt8[Tensor, "rows bytes"] | None]:
+    """The kept entries, and on request where they are: a bit an entry, the first lowest."""
     x = x.contiguous()
     rows, n = x.shape
     kept = empty_like(x)
-    mask = torch.empty_like(x, dtype=torch.bool) if with_mask else None
-    _start(bits.rows, x, total=rows, claim=max(1, CLAIM // n), n=n, k=k, y=at(kept), mask=at(mask))
+    words = -(-n * x.element_size() // LINE)
+    mask = torch.empty(rows, words * LINE // x.element_size() // 8, dtype=torch.uint8) if with_mask else None
+    _start_rows(row_loops.rows, x, kept, mask, k=k)
     return kept, mask
 
 
-def masked(gradient: Float[Tensor, "rows n"], mask: Bool[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
-    """The gradient where the mask is True, +0.0 elsewhere."""
-    gradient, mask = gradient.contiguous(), mask.contiguous()
+def masked(gradient: Float[Tensor, "rows n"], mask: UInt8[Tensor, "rows bytes"]) -> Float[Tensor, "rows n"]:
+    """The gradient where the bit is set, +0.0 elsewhere."""
+    if refuses(gradient):  # the kernels took what this is the gradient of, but its memory may be of another kind
+        return reference.masked(gradient, as_bools(mask, gradient.shape[1]))
+    gradient = gradient.contiguous()
     kept = empty_like(gradient)
-    _start(bits.masked, gradient, total=gradient.numel(), claim=CLAIM, y=at(kept), mask=at(mask))
+    _start_rows(row_loops.masked, gradient, kept, mask)
     return kept
+
+
+def as_bools(mask: UInt8[Tensor, "rows bytes"], n: int) -> Bool[Tensor, "rows n"]:
+    """The bits as what `reference.abs_topk` gives."""
+    return (mask[..., None] >> torch.arange(8, dtype=torch.uint8) & 1).bool().flatten(1)[:, :n]
+
+
+def _start_rows(kernel: Any, x: Tensor, y: Tensor, mask: Tensor | None, **fields: int) -> None:
+    rows, n = x.shape
+    aligned = at(y) % LINE == 0 and n * y.element_size() % LINE == 0
+    fields |= {"y": at(y), "bits": at(mask), "step": 0 if mask is None else mask.shape[1]}
+    past_cache = aligned and y.nbytes >= PAST_CACHE
+    _start(kernel, x, total=rows, claim=max(1, CLAIM // n), n=n, past_cache=past_cache, **fields)
 
 
 def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: int, min_per_column: int) -> int:
