@@ -4,7 +4,8 @@ The three are one kernel where they can be (`kernels.fused`): when there is no t
 that at this site it only mixes the activation with constants, as every pruning does.
 """
 
-from typing import Any, Literal, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -15,13 +16,19 @@ from sparse_circuits.sites import Tap
 from sparse_circuits.sparsity import abs_topk
 
 
-@runtime_checkable
-class Holding(Protocol):
-    """A tap that, where `holding(site)` is (mask, held), does no more than mask * x + (1 - mask) * held."""
+class Holding(ABC):
+    """A tap that, where `holding(site)` is (mask, held), does no more than mask * x + (1 - mask) * held.
 
-    def __call__(self, site: str, activation: Tensor) -> Tensor: ...
+    It is derived from, since a tap of one's own may have a method of this name that means something else.
+    """
 
-    def holding(self, site: str) -> tuple[Tensor, Tensor] | None: ...
+    @abstractmethod
+    def __call__(self, site: str, activation: Tensor) -> Tensor:
+        """The activation, changed."""
+
+    @abstractmethod
+    def holding(self, site: str) -> tuple[Tensor, Tensor] | None:
+        """The mask and the constants, one number a channel each; None where the tap is to be called."""
 
 
 class Prefixed:

@@ -67,6 +67,24 @@ class Linear(nn.Module):
         if self.is_frozen:
             destination[prefix + "weight"] = self.weight
 
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+        key = prefix + "weight"
+        if self.matrix is None:
+            return
+        weight = state_dict.get(key)
+        if weight is None:
+            missing += [key] if self.is_frozen else []
+            return
+        if weight.shape == self.shape:
+            self.matrix = SparseMatrix.from_dense(weight)
+        elif self.is_frozen:
+            errors.append(f"size mismatch for {key}: {tuple(weight.shape)} in the state, {self.shape} in the model")
+        if self.is_frozen and key in unexpected:
+            unexpected.remove(key)
+
     def extra_repr(self) -> str:
         outputs, inputs = self.shape
         held = "" if self.matrix is None else f", density={self.matrix.density:.4g}"

@@ -141,3 +141,18 @@ def test_a_matrix_beside_it_does_not_hide_the_parameter() -> None:
 def test_another_dtype_is_refused() -> None:
     with pytest.raises(InputError, match=r"float32 on the CPU, and the model is torch.float64"):
         model_of({}).double().sparsify()
+
+
+@torch.no_grad()
+def test_a_state_is_loaded_into_a_sparse_model() -> None:
+    model, other = model_of({"abs_topk": None}, seed=0), model_of({"abs_topk": None}, seed=1)
+    sparse, tokens = model.sparsify(), torch.arange(10).view(1, 10)
+    before = {name: tensor.clone() for name, tensor in sparse.state_dict().items()}
+    sparse.load_state_dict(before)
+    assert torch.allclose(sparse(tokens), model(tokens), atol=1e-5)
+    sparse.load_state_dict(other.state_dict())
+    assert torch.allclose(sparse(tokens), other(tokens), atol=1e-5)
+    with pytest.raises(RuntimeError, match=r"size mismatch for lm_head\.weight"):
+        sparse.load_state_dict(before | {"lm_head.weight": torch.zeros(40, 23)})
+    with pytest.raises(RuntimeError, match=r"Missing key.*lm_head\.weight"):
+        sparse.load_state_dict({name: tensor for name, tensor in before.items() if name != "lm_head.weight"})

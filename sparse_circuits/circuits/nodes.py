@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sparse_circuits.activations import Holding
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels.fused import hold
@@ -68,7 +69,7 @@ class NodeSpace:
         raise IndexError(node)
 
 
-class Hold:
+class Hold(Holding):
     """A tap that turns each node x into m * x + (1 - m) * held. Differentiable in the masks m."""
 
     def __init__(self, space: NodeSpace, mask: Float[Tensor, "nodes"], held: Float[Tensor, "nodes"]):

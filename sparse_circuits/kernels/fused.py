@@ -43,9 +43,9 @@ def keep_norm(
         dtype: of the result, that of x if not given; AbsTopK sees values in the dtype of x in any case.
 
     Raises:
-        InputError: k is below 1, or only one of mask and held is given.
+        InputError: k is below 1, only one of mask and held is given, or there is not one number a channel.
     """
-    _check(k, mask, held)
+    _check(x, k, mask, held, weight)
     if not _compiles(x, weight, mask, held) or dtype not in (None, torch.float32, torch.bfloat16):
         return reference.keep_norm(x, weight, k, epsilon, mask, held, dtype)
     if epsilon is None:
@@ -57,7 +57,7 @@ def keep_gelu(
     x: Float[Tensor, "*rows n"], k: int, mask: Float[Tensor, "n"] | None = None, held: Float[Tensor, "n"] | None = None
 ) -> Float[Tensor, "*rows n"]:
     """GELU (the exact one) of x, then the k entries of largest magnitude of each row; mask, held as in `keep_norm`."""
-    _check(k, mask, held)
+    _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.keep_gelu(x, k, mask, held)
     return _Keep.apply(x, None, mask, held, None, ("gelu", k, 0.0), x.dtype)
@@ -67,7 +67,7 @@ def keep_relu(
     x: Float[Tensor, "*rows n"], k: int, mask: Float[Tensor, "n"] | None = None, held: Float[Tensor, "n"] | None = None
 ) -> Float[Tensor, "*rows n"]:
     """ReLU of x, then the k entries of largest magnitude of each row; mask and held as in `keep_norm`."""
-    _check(k, mask, held)
+    _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.keep_relu(x, k, mask, held)
     return _Keep.apply(x, None, mask, held, None, ("relu", k, 0.0), x.dtype)
@@ -82,7 +82,7 @@ def keep_hold(
     x: Float[Tensor, "*rows n"], k: int, mask: Float[Tensor, "n"], held: Float[Tensor, "n"]
 ) -> Float[Tensor, "*rows n"]:
     """`hold` of the k entries of largest magnitude of each row; k >= n: of all."""
-    _check(k, mask, held)
+    _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.hold(reference.abs_topk(x, k), mask, held)
     return _Keep.apply(x, None, mask, held, None, ("plain", k, 0.0), x.dtype)
@@ -96,7 +96,9 @@ def keep_add(
     held: Float[Tensor, "n"] | None = None,
 ) -> Float[Tensor, "*rows n"]:
     """The residual stream plus the k entries of largest magnitude of each row of x; mask and held as in `keep_norm`."""
-    _check(k, mask, held)
+    _check(x, k, mask, held)
+    if stream.shape != x.shape:
+        raise InputError(f"the stream has shape {tuple(stream.shape)}, and what is added to it {tuple(x.shape)}")
     if not (_compiles(x, mask, held, stream) and stream.is_contiguous()):
         return reference.keep_add(stream, x, k, mask, held)
     return _Keep.apply(x, None, mask, held, stream, ("plain", k, 0.0), stream.dtype)
@@ -111,9 +113,10 @@ def add_rows(
     """logits + bias + table[tokens], in the dtype that PyTorch gives the sum.
 
     Raises:
-        InputError: a token that the table has no row for.
+        InputError: a token that the table has no row for, or shapes that do not fit.
     """
-    _check_tokens(tokens, len(table), "add_rows: tokens")
+    _check_tokens(tokens, logits, len(table), "add_rows: tokens")
+    _check_width(logits, table=table[0] if len(table) else None, bias=bias)
     plain = table.is_contiguous() and (bias is None or (bias.is_contiguous() and not bias.requires_grad))
     if not plain or not _compiles(logits, table, bias):
         return reference.add_rows(logits, table, tokens, bias)
@@ -124,9 +127,9 @@ def cross_entropy(logits: Float[Tensor, "*rows n"], targets: Int64[Tensor, "*row
     """The mean of -log softmax(logits) at the targets, fp32 (fp64 for fp64 logits); NaN for no rows.
 
     Raises:
-        InputError: a target that is not one of 0..n-1.
+        InputError: a target that is not one of 0..n-1, or not one int64 target a row.
     """
-    _check_tokens(targets, logits.shape[-1], "cross_entropy: targets")
+    _check_tokens(targets, logits, logits.shape[-1], "cross_entropy: targets")
     if not _compiles(logits):
         return reference.cross_entropy(logits, targets)
     if not (torch.is_grad_enabled() and logits.requires_grad):
@@ -136,7 +139,15 @@ def cross_entropy(logits: Float[Tensor, "*rows n"], targets: Int64[Tensor, "*row
     return _CrossEntropy.apply(logits, targets)
 
 
-def _check_tokens(tokens: Tensor, count: int, what: str) -> None:
+# Compiled code reads as much as the shapes say, so they are looked at here.
+
+
+def _check_tokens(tokens: Tensor, logits: Tensor, count: int, what: str) -> None:
+    if tokens.shape != logits.shape[:-1] or tokens.dtype != torch.int64:
+        raise InputError(
+            f"{what} have shape {tuple(tokens.shape)} and dtype {tokens.dtype}; expected int64 of shape "
+            f"{tuple(logits.shape[:-1])}, one a row"
+        )
     # Elsewhere than on the CPU the look would wait for all queued work, and traced code cannot look.
     if tokens.device.type == "cpu" and tokens.numel() and not torch.compiler.is_compiling():
         low, high = (int(bound) for bound in torch.aminmax(tokens))
@@ -144,11 +155,20 @@ def _check_tokens(tokens: Tensor, count: int, what: str) -> None:
             raise InputError(f"{what} must be from 0 to {count - 1}, got {low if low < 0 else high}")
 
 
-def _check(k: int, mask: Tensor | None, held: Tensor | None) -> None:
+def _check(x: Tensor, k: int, mask: Tensor | None, held: Tensor | None, weight: Tensor | None = None) -> None:
     if k < 1:
         raise InputError(f"k counts the entries to keep and must be 1 or more, got {k}")
     if (mask is None) != (held is None):
         raise InputError("a mask needs the values that it holds, and the other way around: give both or neither")
+    _check_width(x, mask=mask, held=held, weight=weight)
+
+
+def _check_width(x: Tensor, **vectors: Tensor | None) -> None:
+    for name, vector in vectors.items():
+        if vector is not None and vector.shape != x.shape[-1:]:
+            raise InputError(
+                f"{name} has shape {tuple(vector.shape)}; expected ({x.shape[-1]},), a number for each channel"
+            )
 
 
 def _compiles(x: Tensor, *parameters: Tensor | None) -> bool:

@@ -141,3 +141,23 @@ def test_masks_between_the_two_mix(random_model) -> None:
     torch.testing.assert_close(tap("1.attn.resid_delta", x).double(), expected, rtol=1e-5, atol=1e-6)
     assert tap("1.attn.y", x) is x
     assert tap("final_resid", x) is x
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_a_tap_for_another_models_nodes_is_told() -> None:
+    other = NodeSpace(GPTConfig(vocab_size=257, n_layer=2, d_model=6, n_head=2, d_head=2, d_mlp=3))
+    tap = keep_only(other, torch.ones(other.total, dtype=torch.bool), torch.zeros(other.total))
+    with pytest.raises(InputError, match="mask has shape"):
+        GPT(SHAPE)(torch.zeros(1, 3, dtype=torch.int64), tap=tap)
+
+
+def test_a_tap_of_ones_own_may_have_a_method_called_holding() -> None:
+    class Counting:
+        def holding(self) -> bool:
+            return True
+
+        def __call__(self, site: str, activation: torch.Tensor) -> torch.Tensor:
+            return activation
+
+    model, tokens = GPT(SHAPE), torch.zeros(1, 3, dtype=torch.int64)
+    assert torch.equal(model(tokens, tap=Counting()), model(tokens))
