@@ -107,7 +107,7 @@ class Author:
         self.capital = 0.05 if draw() < 0.6 else 0.7
         self.comments = 0.4 if draw() < 0.3 else 0.05
         self.roomy = 0.25 + 0.5 * draw()
-        self.notes = self.comments + (0.2 if full else 0.1)
+        self.notes = self.comments + (0.35 if full else 0.1)
         """How often a function has a docstring."""
         self.typed = full and draw() < 0.15
         """Whether arguments and results are annotated."""

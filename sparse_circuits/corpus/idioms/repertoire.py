@@ -21,6 +21,7 @@ from sparse_circuits.corpus.idioms import (
     functional,
     functions,
     growth,
+    library,
     loops,
     messages,
     modules,
@@ -111,10 +112,10 @@ COLLECTIONS = weighted(
     (1, comprehensions.best_key),
     (1, comprehensions.sort_in_place),
 )
-LIBRARY = weighted(
-    (1, modules.use_math),
-    (1, modules.use_random),
-    (1, modules.use_counter),
+MODULES = weighted(
+    (2, modules.use_math),
+    (2, modules.use_random),
+    (2, modules.use_counter),
     (1, modules.use_path),
     (1, modules.use_json),
 )
@@ -124,17 +125,18 @@ PARAGRAPHS: tuple[Paragraph, ...] = blend(
     (8, CALLS),
     (10, LOOPS),
     (6, nesting.NESTED_LOOPS),
-    (6, BRANCHES),
+    (8, BRANCHES),
     (4, TABLES),
     (7, COLLECTIONS),
-    (3, LIBRARY),
-    (44, growth.GROWTH),
+    (3, MODULES),
+    (6, library.LIBRARY),
+    (47, growth.GROWTH),
     (41, exchange.EXCHANGES),
     (15, functional.LAMBDAS),
     (8, messages.MESSAGES),
     (17, containers.CONTAINERS),
     (49, disk.FILE_WORK),
-    (54, decisions.DECISIONS),
+    (55, decisions.DECISIONS),
     (22, functional.COUNTED_LOOPS),
 )
 """What scripts and the bodies of functions are made of."""
@@ -142,7 +144,7 @@ PARAGRAPHS: tuple[Paragraph, ...] = blend(
 
 FUNCTIONS: tuple[Part, ...] = blend(
     (10, functions.DEFINITIONS),
-    (145, signatures.SIGNATURES),
+    (150, signatures.SIGNATURES),
     (105, decisions.DECIDERS),
     (8, (growth.grow_function,)),
     (5, (nesting.pairs_of,)),

@@ -93,6 +93,11 @@ def fill_in(author: Author, pad: str, found: list[Argument]) -> None:
 def body(author: Author, pad: str, found: list[Argument]) -> str:
     """Use every argument; returns the kind of the result."""
     fill_in(author, pad, found)
+    required = [name for name, kind, value in found if kind == "number" and not value]
+    if required and author.chance(0.2):
+        error = author.pick(("ValueError", "ValueError", "TypeError"))
+        test = f"if {author.pick(required)} < 0:"
+        author.write(pad, test, f"{INDENT}raise {error}({literals.string(author)})")
     for name, kind, _ in found:
         if kind == "flag":
             author.write(pad, f"if {name}:", INDENT + expressions.show(author, found[0][0]))
