@@ -45,7 +45,7 @@ def test_reading_in_chunks_is_reading_at_once(changes: dict[str, Any], sizes: li
 
 
 @given(data=st.data(), changes=st.sampled_from(SCHEMES))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_rows_of_any_lengths_do_not_meet(data: st.DataObject, changes: dict[str, Any]) -> None:
     """Each row keeps as many tokens of each chunk as it likes; the others are somebody's guess and leave no trace."""
     model, texts = randomised(small(**changes)), some_tokens(small(), rows=3, length=8)
@@ -70,7 +70,7 @@ def test_rows_of_any_lengths_do_not_meet(data: st.DataObject, changes: dict[str,
 
 
 @given(rows=st.lists(st.integers(0, 3), max_size=6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_rows_leave_change_places_and_multiply(rows: list[int]) -> None:
     model, tokens = randomised(small(positions="learned")), some_tokens(small(), rows=4, length=6)
     cache, lengths = Cache(model.config, 4, capacity=7), [4, 2, 5, 1]
