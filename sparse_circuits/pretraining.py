@@ -79,7 +79,9 @@ class Pretraining:
 
     def live(self, step: int) -> Collection[str]:
         """The matrices whose gradient in step `step` covers their nonzeros only."""
-        if self.config.dw == "dense" or step % self.config.dw_every == 0:
+        # The density falls in dense steps only, so the one that brings its final value is one, whatever its number.
+        arrives = self.density(step) == self.config.sparsity.density != self.density(step - 1)
+        if self.config.dw == "dense" or step % self.config.dw_every == 0 or arrives:
             return ()
         return [name for name, layer in self._layers.items() if layer.matrix is not None]
 

@@ -42,6 +42,20 @@ def test_every_matrix_has_exactly_its_nonzeros(finished: Finished) -> None:
             assert of_each.min() >= 4, f"{name}: at least four per neuron or channel"
 
 
+@pytest.mark.parametrize(("every", "end"), [(100, 0.5), (8, 1.0)])
+def test_amortised_training_reaches_its_density(
+    packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, end: float
+) -> None:
+    """Also where no `dw_every`-th step comes after the density has its final value."""
+    monkeypatch.setattr("sparse_circuits.pretraining.worthwhile", lambda *sizes: True)
+    sparsity = SparsityConfig(density=0.25, density_end=end)
+    config = settings(packed_corpus, tmp_path / "run", steps=12, sparsity=sparsity, dw="amortized", dw_every=every)
+    model = train(config, progress=False)
+    for name, parameter in model.h.named_parameters():
+        if parameter.ndim == 2:
+            assert int(parameter.count_nonzero()) == parameter.numel() // 4, name
+
+
 def test_the_folder_holds_the_model_and_how_it_was_made(finished: Finished) -> None:
     out = finished.config.out
     visible = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
