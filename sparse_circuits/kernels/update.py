@@ -17,6 +17,7 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 from sparse_circuits import kernels, sparsity
+from sparse_circuits.errors import InputError
 
 
 class Rates(NamedTuple):
@@ -78,8 +79,12 @@ def adamw_(
     Args:
         step: the number of the update, from 1.
         live: leave entries of the parameter that are zero, and their moments, as they are.
+
+    Raises:
+        InputError: the tensors differ in shape, or the step is below 1.
     """
-    rates = Rates(step, learning_rate, beta1, beta2, epsilon, weight_decay, scale, live)
+    rates = _checked(Rates(step, learning_rate, beta1, beta2, epsilon, weight_decay, scale, live))
+    _check_shapes(parameter, gradient, exp_avg, exp_avg_sq)
     if _compiles(parameter, gradient, exp_avg, exp_avg_sq) and _contiguous(parameter, exp_avg, exp_avg_sq):
         from sparse_circuits.kernels import update_cpu
 
@@ -117,9 +122,10 @@ def adamw_project_(
         count_rows: whether to count the entries of each row that are not zero.
 
     Raises:
-        InputError: as `project_topk_`.
+        InputError: as `adamw_` and `project_topk_`.
     """
-    rates = Rates(step, learning_rate, beta1, beta2, epsilon, weight_decay, scale, live)
+    rates = _checked(Rates(step, learning_rate, beta1, beta2, epsilon, weight_decay, scale, live))
+    _check_shapes(parameter, gradient, exp_avg, exp_avg_sq)
     fits = parameter.ndim == 2 and 1 <= k < parameter.numel() and min(min_per_row, min_per_column) >= 0
     if fits and _compiles(parameter, gradient, exp_avg, exp_avg_sq) and _contiguous(parameter, exp_avg, exp_avg_sq):
         from sparse_circuits.kernels import update_cpu
@@ -193,6 +199,19 @@ def _on_gpu(*tensors: Tensor) -> bool:
         all(t.dtype == torch.float32 and t.is_contiguous() for t in tensors)
         and kernels.choose(tensors[0]).name == "gpu"
     )
+
+
+def _checked(rates: Rates) -> Rates:
+    if rates.step < 1:
+        raise InputError(f"the step is {rates.step}; updates are counted from 1")
+    return rates
+
+
+def _check_shapes(parameter: Tensor, *others: Tensor) -> None:
+    # Compiled code reads as much as the parameter's shape says.
+    if any(other.shape != parameter.shape for other in others):
+        shapes = [tuple(tensor.shape) for tensor in (parameter, *others)]
+        raise InputError(f"parameter, gradient and moments have shapes {shapes}; they must be the same")
 
 
 def _compiles(*tensors: Tensor) -> bool:

@@ -285,3 +285,15 @@ class TestAdamWAndProjection:
             Training((4, 5)).adamw_project(1, 0)
         with pytest.raises(InputError, match="they must be 0 or more"):
             Training((4, 5)).adamw_project(1, 3, min_per_row=-1)
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_what_does_not_fit_is_told() -> None:
+    four, five = torch.zeros(4), torch.zeros(5)
+    for tensors in ((four, five, four, four), (four, four, four, five)):
+        with pytest.raises(InputError, match="they must be the same"):
+            update.adamw_(*tensors, step=1, **RATES)
+        with pytest.raises(InputError, match="they must be the same"):
+            update.adamw_project_(*tensors, step=1, k=2, **RATES)
+    with pytest.raises(InputError, match="the step is 0; updates are counted from 1"):
+        update.adamw_(four, four, four, four, step=0, **RATES)
