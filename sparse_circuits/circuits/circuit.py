@@ -53,6 +53,7 @@ class Circuit:
     """What pruning recorded: sizes before and after cleaning, losses, seconds."""
 
     def __post_init__(self) -> None:
+        self._runner: tuple[tuple[tuple[int, int], ...], GPT] | None = None
         self.space = NodeSpace(self.model.config)
         self.kept = self.space.flat(self.nodes)
         self.nodes = self.space.by_site(self.kept)
@@ -79,10 +80,13 @@ class Circuit:
         """Number of kept nodes."""
         return int(self.kept.sum())
 
-    @cached_property
+    @property
     def runner(self) -> GPT:
-        """The model, in the form that runs fastest."""
-        return fastest(self.model)
+        """The model, in the form that runs fastest; made anew when its weights have changed or moved."""
+        state = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
+        if self._runner is None or self._runner[0] != state:
+            self._runner = state, fastest(self.model)
+        return self._runner[1]
 
     @cached_property
     def edges(self) -> list[graph.Edge]:

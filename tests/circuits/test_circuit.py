@@ -356,3 +356,14 @@ def test_what_speaks_against_a_circuit_is_said(circuit: Circuit) -> None:
     easy = {"report": losses | {"empty": 0.15}}
     assert any("empty circuit meets the target" in note for note in notes(replace(sound, found={"losses": easy})))
     assert repr(circuit) == "Circuit(quotes: 5 nodes, 3 edges)"
+
+
+def test_it_runs_the_model_as_it_is_now(circuit: Circuit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the model runs as a sparse twin, whose weights are its own."""
+    monkeypatch.setattr("sparse_circuits.inference.worthwhile", lambda *_: True)
+    before = circuit.loss("report")
+    assert circuit.runner is circuit.runner
+    with torch.no_grad():
+        circuit.model.lm_head.weight.zero_()
+    assert circuit.loss("report") == pytest.approx(math.log(2))
+    assert before < 0.6
