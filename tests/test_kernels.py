@@ -95,8 +95,8 @@ class TestAbsTopK:
         _, mask = cpu.abs_topk(x, 7, True)
         assert mask is not None
         gradient = torch.randn(5, 40, dtype=torch.complex64)
-        for given in (gradient.conj().imag, torch.randn(40, 5).T, torch.randn(1, 1).expand(5, 40)):
-            assert_same_bits(cpu.masked(given, mask), reference.masked(given, reference.keep_mask(x, 7)))
+        for strided in (gradient.conj().imag, torch.randn(40, 5).T, torch.randn(1, 1).expand(5, 40)):
+            assert_same_bits(cpu.masked(strided, mask), reference.masked(strided, reference.keep_mask(x, 7)))
 
     def test_reads_transposed_and_strided_rows(self) -> None:
         x = torch.randn(60, 40)
