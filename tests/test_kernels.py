@@ -55,6 +55,17 @@ def long_rows(dtype: torch.dtype, rows: int, n: int) -> list[Tensor]:
     return [y.to(dtype) for y in (x, (2 * x).round(), x.relu(), torch.full_like(x, -0.5), scaled)]
 
 
+def with_odd_ones(dtype: torch.dtype, rows: int, n: int) -> list[Tensor]:
+    """Few values above the rest: too few for k, or with NaN and infinities; and a threshold at which many are equal."""
+    x = torch.randn(rows, n, generator=torch.Generator().manual_seed(1)) / 10
+    few, odd, equal = x.clone(), x.clone(), x.clone()
+    few[::7, ::9] = 0.0
+    odd.view(-1)[5::301] = torch.tensor([float("nan"), float("-inf"), float("inf"), 3.0]).repeat(8)[:31]
+    equal.view(-1)[3::47] = torch.tensor([2.0, -2.0]).repeat(99)[:197]
+    equal.view(-1)[1::61] = -1.5
+    return [y.to(dtype) for y in (few * (few > 0.2), odd, equal)]
+
+
 class TestAbsTopK:
     @settings(max_examples=150, deadline=None)
     @given(matrices(), st.data())
@@ -95,8 +106,8 @@ class TestAbsTopK:
         _, mask = cpu.abs_topk(x, 7, True)
         assert mask is not None
         gradient = torch.randn(5, 40, dtype=torch.complex64)
-        for strided in (gradient.conj().imag, torch.randn(40, 5).T, torch.randn(1, 1).expand(5, 40)):
-            assert_same_bits(cpu.masked(strided, mask), reference.masked(strided, reference.keep_mask(x, 7)))
+        for odd in (gradient.conj().imag, torch.randn(40, 5).T, torch.randn(1, 1).expand(5, 40)):
+            assert_same_bits(cpu.masked(odd, mask), reference.masked(odd, reference.keep_mask(x, 7)))
 
     def test_reads_transposed_and_strided_rows(self) -> None:
         x = torch.randn(60, 40)
@@ -134,6 +145,37 @@ class TestProjection:
         weight.view(-1)[:: weight.numel() // cpu.SAMPLE | 1] = 0.0
         assert cpu._near_sample(weight.view(-1), 70_000, None) is None
         assert_same_bits(*both_projections(weight, 70_000, 0, 0))
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("minimums", [(0, 0), (2, 0), (0, 1), (1, 1)])
+    @pytest.mark.parametrize("past_cache", [0, 1 << 24])
+    def test_equals_the_reference_when_it_reads_once(
+        self, dtype: torch.dtype, minimums: tuple[int, int], past_cache: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cpu, "SAMPLE", 128)
+        monkeypatch.setattr(cpu, "PAST_CACHE", past_cache)
+        for weight in [*long_rows(dtype, 64, 144), *with_odd_ones(dtype, 64, 144)]:
+            for k in (210, 288):
+                assert_same_bits(*both_projections(weight, k, *minimums))
+
+    def test_few_entries_are_normally_found_in_one_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cpu, "SAMPLE", 2048)
+        weight = torch.randn(512, 480, generator=torch.Generator().manual_seed(0)).view(-1)
+        for k in (100, 2_000, 7_000):
+            kept = weight.clone()
+            assert cpu._read_once(kept, k, None) is not None
+            assert int((kept != 0).sum()) == k
+
+    def test_a_matrix_is_left_alone_where_one_reading_does_not_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cpu, "SAMPLE", 2048)
+        weight = torch.randn(512, 480).view(-1)
+        sampled = weight.numel() // cpu.SAMPLE | 1
+        for others, in_sample in ((1.0, 1e3), (1e3, 1.0)):  # the sample's bound is reached by too few, by too many
+            misleading = others * weight
+            misleading[::sampled] = in_sample * weight[::sampled]
+            before = misleading.clone()
+            assert cpu._read_once(misleading, 4_000, None) is None
+            assert_same_bits(misleading, before)
 
     def test_the_sample_normally_suffices(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(cpu, "SAMPLE", 2048)

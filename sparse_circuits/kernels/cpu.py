@@ -7,9 +7,10 @@ index, the *cut*, keys stay from t on, after it from t + 1 on.
 
 1. `abs_topk`, row by row: start from the threshold of the row before, close in by interpolating the counts, write.
 2. `masked`: the gradient of `abs_topk`, by a bit an entry. Large results are written around the cache.
-3. `project_topk_`, over a whole matrix: two keys from a sample, one pass that gathers what lies between them, a
-   histogram search (of the leading bits, then of the next bits inside the bin of the k-th key) in what was gathered,
-   and one pass that writes. What a row's or column's minimum keeps gets a key above NaN, and so comes first.
+3. `project_topk_`, over a whole matrix. Few entries that may stay are taken out in one pass, all is cleared, and those
+   that do stay are put back (`candidates`). Otherwise: two keys from a sample, one pass that gathers what lies between
+   them, a histogram search (of the leading bits, then of the next bits inside the bin of the k-th key) in what was
+   gathered, and one pass that writes. What a row's or column's minimum keeps gets a key above NaN, and so comes first.
 
 fp32 has 32-bit keys, bf16 and fp16 have 16-bit keys: the type of a job's field `unit` is the type of its keys.
 The paper's authors, too, found that a search for a threshold beats a sort.
@@ -21,12 +22,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from sparse_circuits.kernels import bits, reference, row_loops
-from sparse_circuits.kernels.jobs import at, empty_like, job_type, refuses, start
-from sparse_circuits.kernels.lines import LINE
+from sparse_circuits.kernels import bits, candidates, reference, row_loops
+from sparse_circuits.kernels.jobs import at, empty, empty_like, job_type, refuses, start
+from sparse_circuits.kernels.lines import GROUP, LINE
 
 __all__ = ["abs_topk", "as_bools", "force_columns", "force_rows", "masked", "name", "project_topk_", "refuses"]
 name = "cpu"
@@ -47,7 +48,7 @@ class Format(NamedTuple):
     """The passes of the histogram search: how many low bits of a key a bin leaves out."""
 
 
-_FIELDS = "above found x y mask bits n k threshold step magnitude ceiling stride past_cache"
+_FIELDS = "above found x y mask bits keys places n k threshold step magnitude ceiling stride past_cache"
 _JOB_32, _JOB_16 = job_type(_FIELDS, unit=ctypes.c_int32), job_type(_FIELDS, unit=ctypes.c_int16)
 FORMATS = {
     torch.float32: Format(_JOB_32, 0x7FFFFFFF, 0x7F800000, 1 << 18, (20, 10, 0)),
@@ -62,6 +63,9 @@ COLUMNS = 128
 PAST_CACHE = 1 << 24
 # A sample of this size tells about where the threshold of a much larger matrix is.
 SAMPLE = 16384
+# A list of what may stay takes less time than a second pass where one entry in so many stays; listed ones a claim.
+FEW, LISTED = 32, 2048
+_INTEGERS = {4: torch.int32, 2: torch.int16}
 
 
 def abs_topk(
@@ -114,13 +118,14 @@ def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: in
     if forced is not None and min_per_column:
         force_columns(matrix, min_per_column, forced)
     flat, forced = matrix.view(-1), forced.view(-1) if forced is not None else None
-    threshold, needed, equal = _near_sample(flat, k, forced) or _search(flat, k, forced)
-    cut = np.array([size])
-    if needed < equal:
-        _start(
-            bits.cut, matrix, total=size, claim=size, k=needed, threshold=threshold, mask=at(forced), y=cut.ctypes.data
-        )
-    _start(bits.zero, matrix, total=size, claim=CLAIM, k=int(cut[0]), threshold=threshold, mask=at(forced))
+    threshold = _read_once(flat, k, forced)
+    if threshold is None:
+        threshold, needed, equal = _near_sample(flat, k, forced) or _search(flat, k, forced)
+        cut, marks = np.array([size]), at(forced)
+        if needed < equal:
+            there = {"k": needed, "threshold": threshold, "y": cut.ctypes.data}
+            _start(bits.cut, matrix, total=size, claim=size, mask=marks, **there)
+        _start(bits.zero, matrix, total=size, claim=CLAIM, k=int(cut[0]), threshold=threshold, mask=marks)
     if matrix is not weight:
         weight.copy_(matrix)
     elif not weight.is_inference():
@@ -140,32 +145,85 @@ def force_columns(matrix: Float[Tensor, "rows columns"], k: int, mask: Bool[Tens
     _start(bits.force_columns, matrix, total=columns, claim=COLUMNS, n=rows, k=k, mask=at(mask))
 
 
-def _near_sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> tuple[int, int, int] | None:
-    """What `_search` finds, with a single pass over x, or None where x is small or its sample misleads.
+class _Sample(NamedTuple):
+    """What a sample tells of the threshold of a matrix."""
 
-    1. Two keys of a sample between which the threshold lies, all but surely: four standard deviations either way.
-    2. In one pass, count what is above both, and gather what is between: little enough to search in.
-    """
+    low: int
+    """A key that the threshold reaches, all but surely: by four standard deviations."""
+    high: int
+    """A key above it, as surely."""
+    reach_low: int
+    """About how many keys of the matrix reach `low`."""
+    between: int
+    """About how many reach `low` and not `high`."""
+
+
+def _sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> _Sample | None:
+    """A sample of x, or None where x is small."""
     size = x.numel()
     if size < 64 * SAMPLE:
         return None
-    magnitude, ceiling = FORMATS[x.dtype].magnitude, FORMATS[x.dtype].infinity + 1
     # An odd stride meets every column of a matrix whose width is a power of two.
     stride = size // SAMPLE | 1
-    bits_of_sample = x[::stride].view(torch.int32 if x.element_size() == 4 else torch.int16)
-    keys = np.minimum(bits_of_sample.numpy() & magnitude, ceiling)
-    if forced is not None:
-        keys[forced[::stride].numpy()] = ceiling + 1
-    rank = k * keys.size / size
+    count = -(-size // stride)
+    keys = empty([count], _INTEGERS[x.element_size()])
+    _start(candidates.sample, x, total=count, claim=LISTED, step=stride, keys=at(keys), mask=at(forced))
+    rank = k * count / size
     margin = 4 * math.sqrt(rank) + 8
-    last = keys.size - 1
-    places = [max(last - round(rank + margin), 0), min(last - round(rank - margin), last)]
-    low, high = (int(key) for key in np.partition(keys, places)[places])
-    high = min(high + 1, ceiling)
+    low = _settle(x, keys, min(round(rank + margin), count), 1)[0]
+    ceiling, fewer = FORMATS[x.dtype].infinity + 1, round(rank - margin)
+    high = min(_settle(x, keys, fewer, low)[0] + 1, ceiling) if fewer > 0 else ceiling
+    part = size / count
+    return _Sample(low, high, int((rank + margin) * part), int(2 * margin * part))
+
+
+def _settle(x: Tensor, keys: Int[Tensor, "n"], k: int, guess: int) -> tuple[int, int]:
+    """The threshold that keeps k of the keys of some entries of x, and how many equal to it are needed (0: all)."""
+    answer = np.zeros(2, np.int64)
+    there = {"keys": at(keys), "n": len(keys), "k": k, "threshold": guess, "y": answer.ctypes.data}
+    _start(candidates.settle, x, total=1, claim=1, **there)
+    return int(answer[0]), int(answer[1])
+
+
+def _read_once(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> int | None:
+    """Zero all but k entries of x and return the threshold; or None: x, as it was, suits this way badly.
+
+    1. A bound that a few more than k entries reach, from a sample; in one pass, take out what reaches it.
+    2. The threshold is among these, if there are k of them. What stays is written back to a matrix of zeros.
+    """
+    size, width = x.numel(), x.element_size()
+    if k * FEW > size or size * width % (GROUP * LINE) or (sample := _sample(x, k, forced)) is None:
+        return None
+    room, group = 2 * sample.reach_low, GROUP * LINE // width
+    keys, values, places = empty([room], _INTEGERS[width]), empty([room], x.dtype), empty([room], torch.int64)
+    lists: dict[str, int] = {"keys": at(keys), "y": at(values), "places": at(places)}
+    groups = {"total": size // group, "claim": CLAIM // group}
+    found = _start(candidates.gather, x, **groups, n=room, threshold=sample.low, mask=at(forced), **lists).found
+    if not k <= found <= room:
+        return None
+    threshold, needed = _settle(x, keys[:found], k, sample.low)
+    cut = size
+    if needed:
+        equal = places[:found][keys[:found] == threshold].numpy()
+        cut = int(np.partition(equal, needed - 1)[needed - 1]) + 1
+    _start(candidates.clear, x, **groups, past_cache=at(x) % LINE == 0 and x.nbytes >= PAST_CACHE)
+    _start(candidates.put, x, total=found, claim=LISTED, threshold=threshold, k=cut, **lists)
+    return threshold
+
+
+def _near_sample(x: Float[Tensor, "n"], k: int, forced: Bool[Tensor, "n"] | None) -> tuple[int, int, int] | None:
+    """What `_search` finds, with a single pass over x, or None where x is small or its sample misleads.
+
+    In one pass, count what is above the two keys of the sample, and gather what is between: little to search in.
+    """
+    sample = _sample(x, k, forced)
+    if sample is None:
+        return None
+    size, low = x.numel(), sample.low
     # Half as much again as the sample foretells; for many equal keys, a sixteenth of x.
-    between = torch.empty(max(size // 16, int(3 * margin / keys.size * size)), dtype=x.dtype)
+    between = torch.empty(max(size // 16, 3 * sample.between // 2), dtype=x.dtype)
     room = {"n": between.numel(), "y": at(between)}
-    job = _start(bits.split, x, total=size, claim=CLAIM, mask=at(forced), threshold=low, k=high, **room)
+    job = _start(bits.split, x, total=size, claim=CLAIM, mask=at(forced), threshold=low, k=sample.high, **room)
     if not job.above < k <= job.above + job.found or job.found > between.numel():
         return None
     threshold, needed, equal = _search(between[: job.found], k - job.above, None)

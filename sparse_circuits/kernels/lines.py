@@ -5,7 +5,8 @@ A result that is too large for the caches is best written around them: through t
 what lies in them already is driven out. So these are written as LLVM's instructions, each for one line:
 
 1. `keep_line`: what stays of a line of a row, and a bit an entry that tells which; `select_line`: a line by such bits.
-2. `reaching`: which keys of a line reach a bound, as bits; `lowest_bit`, `bit_count` to walk over them.
+2. `reaching`: which keys of a line reach a bound, as bits; `lowest_bit`, `bit_count` to walk over them. `any_reaching`:
+   whether any of GROUP lines do.
 3. `clear_line`: +0.0 around the cache. `prefetch`: have a line brought near, without waiting for it.
 
 Memory is given by addresses in bytes; `past` says whether to write around the cache, which takes a place aligned to 64.
@@ -20,8 +21,20 @@ from numba.extending import intrinsic
 
 from sparse_circuits.kernels.blocks import bit_count, lowest_bit
 
-__all__ = ["LINE", "bit_count", "clear_line", "keep_line", "lowest_bit", "prefetch", "reaching", "select_line"]
+__all__ = [
+    "GROUP",
+    "LINE",
+    "any_reaching",
+    "bit_count",
+    "clear_line",
+    "keep_line",
+    "lowest_bit",
+    "prefetch",
+    "reaching",
+    "select_line",
+]
 LINE = 64
+GROUP = 4
 _INDEX, _NUMBER = ir.IntType(64), ir.IntType(32)
 
 
@@ -54,6 +67,13 @@ def _store(builder: Any, value: Any, address: Any, past: Any) -> None:
 def _keys(builder: Any, values: Any, magnitude: Any, ceiling: Any) -> Any:
     keys, top = builder.and_(values, _splat(builder, magnitude)), _splat(builder, ceiling)
     return builder.select(builder.icmp_signed("<", keys, top), keys, top)
+
+
+def _marked(builder: Any, marks: Any, count: int) -> Any:
+    """Which of so many bytes at the address are not 0, as an integer of a bit each."""
+    kind = ir.VectorType(ir.IntType(8), count)
+    there = builder.load(builder.inttoptr(marks, kind.as_pointer()), align=1)
+    return builder.bitcast(builder.icmp_signed("!=", there, ir.Constant(kind, [0] * count)), ir.IntType(count))
 
 
 @intrinsic
@@ -113,13 +133,35 @@ def reaching(context, x, forced, bound, magnitude, ceiling):
             builder, builder.bitcast(builder.icmp_signed(">=", keys, _splat(builder, bound)), word)
         )
         with builder.if_then(builder.icmp_signed("!=", forced, _INDEX(0))):
-            bytes_of_line = ir.VectorType(ir.IntType(8), keys.type.count)
-            marks = builder.load(builder.inttoptr(forced, bytes_of_line.as_pointer()), align=1)
-            marked = builder.icmp_signed("!=", marks, ir.Constant(bytes_of_line, [0] * keys.type.count))
-            builder.store(builder.or_(builder.load(found), builder.bitcast(marked, word)), found)
+            builder.store(builder.or_(builder.load(found), _marked(builder, forced, word.width)), found)
         return builder.zext(builder.load(found), _INDEX)
 
     return types.int64(types.int64, types.int64, bound, bound, bound), generate
+
+
+@intrinsic
+@no_type_check
+def any_reaching(context, x, forced, bound, magnitude):
+    """Whether `reaching` is not 0 for any of GROUP lines; `bound` is at most the ceiling. One comparison for all."""
+
+    def generate(context, builder, signature, arguments):
+        x, forced, bound, magnitude = arguments
+        largest = None
+        for line in range(GROUP):
+            values = _load(builder, builder.add(x, _INDEX(line * LINE)), bound.type)
+            keys = builder.and_(values, _splat(builder, magnitude))
+            larger = builder.icmp_signed(">", keys, keys if largest is None else largest)
+            largest = keys if largest is None else builder.select(larger, keys, largest)
+        count = largest.type.count
+        bits = builder.bitcast(builder.icmp_signed(">=", largest, _splat(builder, bound)), ir.IntType(count))
+        found = cgutils.alloca_once_value(builder, builder.icmp_signed("!=", bits, bits.type(0)))
+        with builder.if_then(builder.icmp_signed("!=", forced, _INDEX(0))):
+            marked = _marked(builder, forced, GROUP * count)
+            marked = builder.icmp_signed("!=", marked, marked.type(0))
+            builder.store(builder.or_(builder.load(found), marked), found)
+        return builder.load(found)
+
+    return types.boolean(types.int64, types.int64, bound, bound), generate
 
 
 @intrinsic
