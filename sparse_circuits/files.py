@@ -1,6 +1,6 @@
 """Writing files so that a reader never sees half of one.
 
-Everything goes to a temporary name in the same folder, is flushed to the disk and then renamed, so that a kill, a
+Everything goes to a temporary folder beside it, is flushed to the disk and then renamed, so that a kill, a
 crash or a full disk leaves the old file (or none) and never a truncated one.
 """
 
@@ -8,6 +8,7 @@ import contextlib
 import glob
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,25 +32,23 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[Path], objec
     if path.exists() and not path.is_file() and not path.is_dir():
         # Renaming would replace a device or a pipe, /dev/null for one, by a file.
         raise InputError(f"cannot write {path}: it is no ordinary file; choose another name")
-    temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
-        if callable(content):
-            content(temporary)
-        else:
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        # In a folder of its own, so that what a library leaves beside the file when it is killed can be swept too.
+        with tempfile.TemporaryDirectory(
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", ignore_cleanup_errors=True
+        ) as folder:
+            temporary = Path(folder) / path.name
+            if callable(content):
+                content(temporary)
+            else:
+                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write {path}: {reason}; free space or choose another folder") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -72,7 +71,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def _umask() -> int:
-    """The process's file-creation mask; `mkstemp` ignores it, and files meant for sharing must not."""
+    """The process's file-creation mask; libraries may ignore it, and files meant for sharing must not."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -124,4 +123,4 @@ else:
 def sweep(path: Path) -> None:
     """Remove what `atomic_write` left of `path` when its process was killed; for one who holds the folder."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -71,8 +71,9 @@ def test_what_a_kill_left_half_written_is_cleared_away(
         interrupt_after(10, patched, ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             train(config, progress=False)
-    (config.out / ".checkpoint.safetensors.abc.tmp").write_bytes(b"half")
-    (config.out / ".model.safetensors.abc.tmp").write_bytes(b"half")
+    for name in (".checkpoint.safetensors.abc.tmp", ".model.safetensors.abc.tmp"):
+        (config.out / name).mkdir()
+        (config.out / name / ".of_a_library").write_bytes(b"half")
     with open(config.out / "progress.jsonl", "a") as log:
         log.write('{"step": 12, "loss": 9.9}\n{"step": 1')
     train(config, resume=True, progress=False)
