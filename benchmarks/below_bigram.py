@@ -16,6 +16,7 @@ import sysconfig
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -48,6 +49,8 @@ class Settings:
     """Training time of each model; the number of steps is set by timing a few."""
     out: Path = Path("runs/below_bigram")
     """Folder for corpus and models; models in it are replaced."""
+    only: Literal["sparse, 1/16", "dense"] | None = None
+    """Train this model alone."""
     json: bool = False
     """Print as JSON."""
 
@@ -61,10 +64,12 @@ def main() -> None:
         build_corpus(CorpusConfig(out=corpus, folder=(Path(sysconfig.get_path("stdlib")),), vocab_size=2048))
     rows = []
     for name, density in DENSITIES.items():
+        if settings.only not in (None, name):
+            continue
         out = settings.out / f"density-{density:g}"
         shutil.rmtree(out, ignore_errors=True)
         config = presets.stdlib_train(corpus, out, density)
-        config = with_steps(config, max(20, int(settings.minutes * 60 / step_seconds(config))))
+        config = with_steps(config, max(20, int(settings.minutes * 60 / mean_step_seconds(config))))
         train(config)
         result = read_json(out / "train.json")
         rows.append(
@@ -89,15 +94,24 @@ def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
     return dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
 
 
-def step_seconds(config: TrainConfig) -> float:
-    """Seconds one training step takes here, the mean over a few on a model that is thrown away."""
+def mean_step_seconds(config: TrainConfig) -> float:
+    """Seconds a training step takes here on average, from a few of each part of the schedule.
+
+    While the density falls the products are dense for the most part; afterwards they are as sparse as the weights.
+    """
+    falling = config.sparsity.density_end if config.sparsity.density < 1 else 0.0
+    return falling * step_seconds(config, falling / 2) + (1 - falling) * step_seconds(config, (1 + falling) / 2)
+
+
+def step_seconds(config: TrainConfig, share: float) -> float:
+    """Seconds a step takes when this share of the steps is over: the mean over a few, on a model that is thrown away."""
     corpus = PackedCorpus.load(config.corpus)
     shape = dataclasses.replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
-    # From the middle of the schedule, where the weights are being projected.
     loop = Loop(Pretraining(GPT(shape), corpus, config), config.loop)
-    loop.step = config.loop.steps // 4
+    loop.step = int(share * config.loop.steps)
     steps = iter(loop)
-    next(steps)  # compiles the kernels
+    next(steps)  # compiles the kernels, and brings the weights to their density
+    next(steps)
     started = time.perf_counter()
     for _ in range(PROBE_STEPS):
         next(steps)
