@@ -104,7 +104,7 @@ def mean_step_seconds(config: TrainConfig) -> float:
 
 
 def step_seconds(config: TrainConfig, share: float) -> float:
-    """Seconds a step takes when this share of the steps is over: the mean over a few, on a model that is thrown away."""
+    """Mean seconds of a few steps from this share of all on, on a model that is thrown away."""
     corpus = PackedCorpus.load(config.corpus)
     shape = dataclasses.replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
     loop = Loop(Pretraining(GPT(shape), corpus, config), config.loop)

@@ -198,11 +198,11 @@ class _Keep(torch.autograd.Function):
 
         weight, mask, held = (None if t is None else t.detach().contiguous() for t in (weight, mask, held))
         kind, k, epsilon = what
-        y, rows = fused_cpu.forward(x, fused_cpu.Keep(kind, k, epsilon, weight, mask, held, dtype), stream)
-        # What was kept of GELU and ReLU shows in the result, which the next layer stores anyway.
-        ctx.by_result = mask is None and kind in ("gelu", "relu")
-        ctx.save_for_backward(x, weight, mask, held, *rows, y if ctx.by_result else None)
-        ctx.what, ctx.dtype = what, dtype
+        keep = fused_cpu.Keep(kind, k, epsilon, weight, mask, held, dtype)
+        y, rows = fused_cpu.forward(x, keep, stream)
+        stored = None if keep.by_bits and kind != "gelu" else x
+        ctx.save_for_backward(stored, weight, mask, held, *rows)
+        ctx.what, ctx.dtype, ctx.input_dtype = what, dtype, x.dtype
         return y
 
     @staticmethod
@@ -210,14 +210,15 @@ class _Keep(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from sparse_circuits.kernels import fused_cpu
 
-        x, weight, mask, held, kept, roots, y = ctx.saved_tensors
+        x, weight, mask, held, *rows = ctx.saved_tensors
         kind, k, epsilon = ctx.what
-        keep = fused_cpu.Keep(kind, k, epsilon, weight, mask, held, ctx.dtype)
-        rows = fused_cpu.Rows(kept, roots)
-        if ctx.by_result:
-            return fused_cpu.slope(gradients[0], x, y, keep, rows), *[None] * 6
-        of_inputs = fused_cpu.backward(gradients[0], x, keep, rows, ctx.needs_input_grad[:3])
-        return *of_inputs, None, gradients[0] if ctx.needs_input_grad[4] else None, None, None
+        keep, found = fused_cpu.Keep(kind, k, epsilon, weight, mask, held, ctx.dtype), fused_cpu.Rows(*rows)
+        of_stream = gradients[0] if ctx.needs_input_grad[4] else None
+        if keep.by_bits:
+            of_x = fused_cpu.by_bits(gradients[0], x, keep, found, ctx.input_dtype) if ctx.needs_input_grad[0] else None
+            return of_x, None, None, None, of_stream, None, None
+        of_inputs = fused_cpu.backward(gradients[0], x, keep, found, ctx.needs_input_grad[:3])
+        return *of_inputs, None, of_stream, None, None
 
 
 class _AddRows(torch.autograd.Function):

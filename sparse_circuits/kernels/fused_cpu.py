@@ -3,13 +3,14 @@
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int32, Int64
+from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 
 from sparse_circuits.kernels import fused_loops, output_loops
-from sparse_circuits.kernels.cpu import FORMATS
+from sparse_circuits.kernels.cpu import FORMATS, PAST_CACHE
 from sparse_circuits.kernels.fused_loops import BLOCK_ROWS, GELU, NORM, PLAIN, RELU
 from sparse_circuits.kernels.jobs import UNITS, at, empty, empty_like, job_type, refuses, rows_of, start
+from sparse_circuits.kernels.lines import LINE
 
 DTYPES = (torch.float32, torch.bfloat16)
 KINDS = {"plain": PLAIN, "norm": NORM, "gelu": GELU, "relu": RELU}
@@ -17,7 +18,10 @@ KINDS = {"plain": PLAIN, "norm": NORM, "gelu": GELU, "relu": RELU}
 CLAIM = 1 << 15
 COLUMNS = 512
 
-_FIELDS = "x y g gx stream weight mask held kept roots of_weight of_mask n k rows x_step kind magnitude ceiling stride"
+_FIELDS = (
+    "x y g gx stream weight mask held kept roots bits step of_weight of_mask n k rows x_step kind magnitude ceiling "
+    "stride past_cache"
+)
 _JOBS = {
     (unit, out): job_type(_FIELDS, "epsilon", unit=UNITS[unit], out=UNITS[out]) for unit in DTYPES for out in DTYPES
 }
@@ -38,12 +42,21 @@ class Keep(NamedTuple):
     dtype: torch.dtype
     """Of the result and its gradient."""
 
+    @property
+    def by_bits(self) -> bool:
+        """Whether the gradient needs to know no more of the result than which entries stay."""
+        return self.mask is None and self.kind != "norm"
+
 
 class Rows(NamedTuple):
     """What the forward pass learns of each row."""
 
     kept: Int32[Tensor, "rows two"]
+    """Threshold and cut (`cpu`)."""
     roots: Float[Tensor, "rows"]
+    """1 / RMS, for norms."""
+    bits: UInt8[Tensor, "rows bytes"] | None
+    """Which entries stay, or for ReLU pass a gradient; None where it is computed again."""
 
 
 def takes(x: Tensor, *parameters: Tensor | None) -> bool:
@@ -57,28 +70,36 @@ def takes(x: Tensor, *parameters: Tensor | None) -> bool:
 def forward(
     x: Float[Tensor, "*rows n"], keep: Keep, stream: Float[Tensor, "*rows n"] | None = None
 ) -> tuple[Float[Tensor, "*rows n"], Rows]:
-    """The result (on top of the fp32 stream, where there is one), and what `backward` and `slope` need."""
+    """The result (on top of the fp32 stream, where there is one), and what `backward` or `by_bits` needs."""
     y, rows = empty_like(x, keep.dtype), rows_of(x)
-    found = Rows(torch.empty(len(rows), 2, dtype=torch.int32), torch.empty(len(rows)))
-    job = _job(rows, keep, y=at(y), stream=at(stream), kept=at(found.kept), roots=at(found.roots))
-    job.total, job.claim = len(rows), max(1, CLAIM // rows.shape[1])
+    count, bits = len(rows), None
+    if keep.by_bits:
+        lines = -(-rows.shape[1] * x.element_size() // LINE)
+        bits = torch.empty(count, lines * LINE // x.element_size() // 8, dtype=torch.uint8)
+    found = Rows(torch.empty(count, 2, dtype=torch.int32), torch.empty(count), bits)
+    job = _job(rows, keep, found, y=at(y), stream=at(stream), past_cache=_past_cache(y))
+    job.total, job.claim = count, max(1, CLAIM // rows.shape[1])
     start(fused_loops.forward, job)
     return y, found
 
 
-def slope(
-    gradient: Float[Tensor, "*rows n"],
-    x: Float[Tensor, "*rows n"],
-    y: Float[Tensor, "*rows n"],
-    keep: Keep,
-    found: Rows,
+def by_bits(
+    gradient: Float[Tensor, "*rows n"], x: Float[Tensor, "*rows n"] | None, keep: Keep, found: Rows, dtype: torch.dtype
 ) -> Float[Tensor, "*rows n"]:
-    """The gradient of x, where there is no mask, for GELU and ReLU; y is the result of `forward`."""
-    gradient, rows, result = gradient.contiguous(), rows_of(x), empty_like(x)
-    job = _job(rows, keep, g=at(gradient), gx=at(result), y=at(y), kept=at(found.kept))
+    """The gradient of x, of the given dtype, where `keep.by_bits`; x itself is wanted for GELU only."""
+    gradient = gradient.contiguous()
+    result = empty_like(gradient, dtype)
+    rows = rows_of(result if x is None else x)
+    job = _job(rows, keep, found, g=at(gradient), gx=at(result), past_cache=_past_cache(result))
     job.total, job.claim = len(rows), max(1, CLAIM // rows.shape[1])
-    start(fused_loops.slope, job)
+    start(fused_loops.by_bits, job)
     return result
+
+
+def _past_cache(result: Tensor) -> bool:
+    """Whether a result is so large that it had better not go through the cache, and lies as that takes."""
+    aligned = at(result) % LINE == 0 and result.shape[-1] * result.element_size() % LINE == 0
+    return aligned and result.nbytes >= PAST_CACHE
 
 
 def backward(
@@ -93,7 +114,7 @@ def backward(
     blocks, n = -(-len(rows) // BLOCK_ROWS), rows.shape[1]
     of_x = empty_like(x) if wanted[0] else None
     of_weight, of_mask = (torch.zeros(blocks, n) if asked else None for asked in wanted[1:])
-    job = _job(rows, keep, g=at(gradient), gx=at(of_x), kept=at(found.kept), roots=at(found.roots))
+    job = _job(rows, keep, found, g=at(gradient), gx=at(of_x))
     job.of_weight, job.of_mask, job.total, job.claim = at(of_weight), at(of_mask), blocks, 1
     start(fused_loops.backward, job)
     return of_x, _sum(of_weight), _sum(of_mask)
@@ -107,7 +128,7 @@ def _sum(partial: Float[Tensor, "blocks n"] | None) -> Float[Tensor, "n"] | None
     return result
 
 
-def _job(rows: Float[Tensor, "rows n"], keep: Keep, **addresses: int) -> Any:
+def _job(rows: Float[Tensor, "rows n"], keep: Keep, found: Rows, **fields: int) -> Any:
     form, n = FORMATS[rows.dtype], rows.shape[1]
     return _JOBS[rows.dtype, keep.dtype](
         x=at(rows),
@@ -123,7 +144,11 @@ def _job(rows: Float[Tensor, "rows n"], keep: Keep, **addresses: int) -> Any:
         magnitude=form.magnitude,
         ceiling=form.infinity + 1,
         stride=form.stride,
-        **addresses,
+        kept=at(found.kept),
+        roots=at(found.roots),
+        bits=at(found.bits),
+        step=0 if found.bits is None else found.bits.shape[1],
+        **fields,
     )
 
 

@@ -3,9 +3,9 @@
 1. `_values`: what AbsTopK sees of a row, RMSNorm, GELU or ReLU of it; otherwise it sees the row itself.
 2. `forward`: values, which of them stay (`bits.kept_of`), the kept ones, or held ones where a mask says so, on top of
    the residual stream if there is one.
-3. `slope`: the gradient through AbsTopK and GELU or ReLU, from what was kept.
-4. `backward`: the gradient through AbsTopK and all others, from the row itself: values and kept ones are computed
-   again, which costs less than to store and to read them. It also sums over rows what a norm's weight and a mask get.
+3. `by_bits`: the gradient through AbsTopK and GELU or ReLU, by a bit an entry that says what stayed.
+4. `backward`: the gradient where there is a norm or a mask, from the row itself: values and what stayed are computed
+   again. It also sums over rows what a norm's weight and a mask get.
 5. `combine`: the sums of blocks of rows become sums over all rows.
 
 A row fits into the fastest caches, so however many loops go over it, memory is read and written once. A loop that
@@ -19,6 +19,7 @@ from numba import carray, njit
 
 from sparse_circuits.kernels.bits import kept_of, keys_of
 from sparse_circuits.kernels.floats import converted, gelu, gelu_and_slope, gelu_slope, rounded, widened
+from sparse_circuits.kernels.row_loops import keep_row, select_row
 from sparse_circuits.kernels.threads import first_turn, narrow, pointer, share
 
 # Rows whose sums are float32; sums of such blocks are float64. Fixed, so that no sum depends on the threads.
@@ -81,41 +82,78 @@ def _write_held(values, at, keys, size, threshold, mask, base, out, y, first):
 
 @njit
 @no_type_check
-def _write_added(values, at, keys, size, threshold, mask, base, stream, y, first):
-    """stream + (mask * kept + base), all but the values float32."""
-    for j in range(size):
-        kept = widened(values[at + j]) if keys[j] >= threshold else _ZERO
-        y[first + j] = stream[first + j] + widened(rounded(mask[j] * kept + base[j], threshold))
+def _write_row(held, values, keys, cut, threshold, mask, base, unit, out, y):
+    """Write what is kept of a row, or held: before the cut keys from the threshold on, after it those above."""
+    for after in range(2):
+        start, stop = (cut, keys.size) if after else (0, cut)
+        if start < stop:
+            part, size, t = slice(start, stop), stop - start, narrow(threshold + after, unit)
+            if held:
+                _write_held(values, start, keys[part], size, t, mask[part], base[part], out, y, start)
+            else:
+                _write(values, start, keys[part], size, t, out, y, start)
 
 
 @njit
 @no_type_check
-def _write_row(job, values, at, keys, cut, threshold, mask, base, y, first):
-    """Write what is kept of a row: from the threshold on before the cut, above it after that."""
-    for after in range(2):
-        start, stop = (cut, keys.size) if after else (0, cut)
-        if start < stop:
-            part, size, t = slice(start, stop), stop - start, narrow(threshold + after, job.unit)
-            here, there = at + start, first + start
-            if job.stream != 0:
-                stream, sums = pointer(job.stream, _ZERO), pointer(job.y, _ZERO)
-                _write_added(values, here, keys[part], size, t, mask[part], base[part], stream, sums, there)
-            elif job.mask != 0:
-                _write_held(values, here, keys[part], size, t, mask[part], base[part], job.out, y, there)
-            else:
-                _write(values, here, keys[part], size, t, job.out, y, there)
+def _add(stream, kept, n, y):
+    """stream + kept, of float32."""
+    for j in range(n):
+        y[j] = stream[j] + widened(kept[j])
+
+
+@njit
+@no_type_check
+def _copy_row(x, y, n, size, unit, past, ahead):
+    """A row of entries of `size` bytes from address to address."""
+    zero = narrow(0, unit)
+    keep_row(x, y, 0, n, size, zero, n, zero, zero, past, ahead)
+
+
+@njit
+@no_type_check
+def _finish_row(job, row, values, keys, threshold, cut, mask, base, kept, result):
+    """Write the row of the result: what stays of the values, held, converted or added as the job says.
+
+    Where it goes around the cache it is put together in `result`; `kept` is room for what is to be added.
+    """
+    n, unit, past, size, width = job.n, job.unit, job.past_cache, keys.itemsize, result.itemsize
+    magnitude, ceiling, t = narrow(job.magnitude, unit), narrow(job.ceiling, unit), narrow(threshold, unit)
+    bits = job.bits + row * job.step if job.bits != 0 else 0
+    # Memory would have nothing to do while the next row is looked at.
+    ahead = job.x + (row + 1) * job.x_step * size if past != 0 else 0
+    if job.kind == RELU and threshold == 0:
+        t, cut = narrow(1, unit), n  # zeros that stay have no slope, and get no bit
+    there = job.y + row * n * width
+    if job.mask == 0 and job.stream == 0 and size == width:
+        keep_row(values, there, bits, n, size, t, cut, magnitude, ceiling, past, ahead)
+        return
+    target = result.ctypes.data if past != 0 else there
+    if job.stream == 0:
+        seen, y = pointer(values, unit), pointer(target, job.out)
+        _write_row(job.mask != 0, seen, keys, cut, threshold, mask, base, unit, job.out, y)
+    else:
+        if job.mask == 0:
+            keep_row(values, kept.ctypes.data, bits, n, size, t, cut, magnitude, ceiling, 0, 0)
+        else:
+            seen, y = pointer(values, unit), pointer(kept.ctypes.data, unit)
+            _write_row(True, seen, keys, cut, threshold, mask, base, unit, unit, y)
+        _add(pointer(job.stream + 4 * row * n, _ZERO), kept, n, pointer(target, _ZERO))
+    if past != 0:
+        _copy_row(target, there, n, width, job.out, past, ahead)
 
 
 @no_type_check
 def forward(job_at):
-    """`total` rows x -> y, and what `backward` needs of a row: the threshold, the cut, the root of a norm."""
+    """`total` rows x -> y, and of each row what the gradient needs: threshold and cut, the root of a norm, or bits."""
     job = carray(job_at, 1)[0]
     n, unit = job.n, job.unit
-    x, y, weight = pointer(job.x, unit), pointer(job.y, job.out), pointer(job.weight, _ZERO)
-    kept, roots = pointer(job.kept, np.int32(0)), pointer(job.roots, _ZERO)
+    x, weight = pointer(job.x, unit), pointer(job.weight, _ZERO)
+    rows, roots = pointer(job.kept, np.int32(0)), pointer(job.roots, _ZERO)
     magnitude, ceiling = narrow(job.magnitude, unit), narrow(job.ceiling, unit)
-    keys, room = np.zeros_like(carray(x, n)), np.empty_like(carray(x, n))
-    values, at = pointer(room.ctypes.data, unit), 0
+    keys, room, kept = np.zeros_like(carray(x, n)), np.empty_like(carray(x, n)), np.empty_like(carray(x, n))
+    result = np.empty_like(carray(pointer(job.y, job.out), n))
+    values = pointer(room.ctypes.data, unit)
     mask, base = np.ones(n, np.float32), np.zeros(n, np.float32)
     if job.mask != 0:
         mask = carray(pointer(job.mask, _ZERO), n)
@@ -127,49 +165,44 @@ def forward(job_at):
         if start == stop:
             break
         for row in range(start, stop):
-            first, cut = row * job.x_step, n
+            first, cut, seen = row * job.x_step, n, room.ctypes.data
             if job.kind == NORM:
                 root = _root(x, first, n, job.epsilon)
                 roots[row] = root
             if job.kind == PLAIN:
-                values, at = x, first
+                seen = job.x + first * room.itemsize
             _values(job.kind, x, first, n, root, weight, unit, values)
             if job.k < n:
-                keys_of(values, at, n, magnitude, ceiling, keys)
+                keys_of(pointer(seen, unit), 0, n, magnitude, ceiling, keys)
                 threshold, cut = kept_of(keys, n, job.k, threshold, job.stride, ceiling)
-            kept[2 * row] = threshold
-            kept[2 * row + 1] = cut
-            _write_row(job, values, at, keys, cut, threshold, mask, base, y, row * n)
+            rows[2 * row], rows[2 * row + 1] = threshold, cut
+            _finish_row(job, row, seen, keys, threshold, cut, mask, base, kept, result)
 
 
 @no_type_check
-def slope(job_at):
-    """`total` rows: g -> gx, through GELU of x or ReLU and AbsTopK, whose result is y.
-
-    A kept value is not zero, or it is one of the zeros before the cut of a row whose threshold is 0.
-    """
+def by_bits(job_at):
+    """`total` rows: g -> gx where the bits are set, times the slope of GELU of x if it is that."""
     job = carray(job_at, 1)[0]
-    n, unit = job.n, job.unit
-    x, y, g, gx = pointer(job.x, unit), pointer(job.y, unit), pointer(job.g, unit), pointer(job.gx, unit)
-    kept, magnitude, zero = pointer(job.kept, np.int32(0)), narrow(job.magnitude, unit), narrow(0, unit)
+    n, unit, past = job.n, job.unit, job.past_cache
+    x, g, gradient = pointer(job.x, unit), pointer(job.g, job.out), np.empty_like(carray(pointer(job.gx, unit), n))
+    size, width = gradient.itemsize, np.empty_like(carray(g, 1)).itemsize
     turn = first_turn(job)
     while True:
         start, stop, turn = share(job, turn)
         if start == stop:
             break
         for row in range(start, stop):
-            here = row * n
-            if job.kind == RELU:
+            here, given = row * n, gradient.ctypes.data
+            if job.kind == GELU:
+                first = row * job.x_step
                 for j in range(n):
-                    gx[here + j] = zero if widened(y[here + j]) <= _ZERO else g[here + j]
-                continue
-            first = row * job.x_step
-            cut = kept[2 * row + 1] if kept[2 * row] == 0 else 0
-            for j in range(cut):
-                gx[here + j] = rounded(widened(g[here + j]) * gelu_slope(widened(x[first + j])), unit)
-            for j in range(n - cut):
-                gradient = rounded(widened(g[here + cut + j]) * gelu_slope(widened(x[first + cut + j])), unit)
-                gx[here + cut + j] = gradient if (y[here + cut + j] & magnitude) != zero else zero
+                    gradient[j] = rounded(widened(g[here + j]) * gelu_slope(widened(x[first + j])), unit)
+            elif size != width:
+                for j in range(n):
+                    gradient[j] = converted(g[here + j], unit)
+            else:
+                given = job.g + here * size
+            select_row(given, job.gx + here * size, job.bits + row * job.step, n, size, unit, past)
 
 
 @njit

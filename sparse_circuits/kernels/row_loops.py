@@ -21,17 +21,50 @@ def _put_bit(bits, place, value):
     byte[0] = (byte[0] & ~(1 << (place & 7))) | (value << (place & 7))
 
 
+@njit
+@no_type_check
+def keep_row(x, y, bits, n, size, threshold, cut, magnitude, ceiling, past, ahead):
+    """What stays of the row at x, of n entries of `size` bytes, goes to y: keys from the threshold on, from the cut on
+    those above it. A bit an entry goes to `bits`, where that is an address; meanwhile `ahead` is brought near.
+    """
+    lanes = LINE // size
+    whole = n - n % lanes
+    for j in range(0, whole, lanes):
+        if ahead != 0:
+            prefetch(ahead + j * size)
+        before, word = min(max(cut - j, 0), lanes), bits + (j >> 3) if bits != 0 else 0
+        keep_line(x + j * size, y + j * size, word, threshold, before, magnitude, ceiling, past)
+    source, target = pointer(x, threshold), pointer(y, threshold)
+    for j in range(whole, n):
+        key = narrow(min(source[j] & magnitude, ceiling), threshold)
+        stays = key > threshold or (key == threshold and j < cut)
+        target[j] = source[j] if stays else narrow(0, threshold)
+        if bits != 0:
+            _put_bit(bits, j, stays)
+
+
+@njit
+@no_type_check
+def select_row(x, y, bits, n, size, unit, past):
+    """The entries of the row at x whose bit is set go to y, +0.0 for the others."""
+    lanes = LINE // size
+    whole = n - n % lanes
+    for j in range(0, whole, lanes):
+        select_line(x + j * size, y + j * size, bits + (j >> 3), unit, past)
+    source, target = pointer(x, unit), pointer(y, unit)
+    for j in range(whole, n):
+        stays = pointer(bits + (j >> 3), np.uint8(0))[0] >> (j & 7) & 1
+        target[j] = source[j] if stays else narrow(0, unit)
+
+
 @no_type_check
 def rows(job_at):
     """AbsTopK of `total` rows of `n` entries: x -> y and, where there is room for it, bits, `step` bytes a row."""
     job = carray(job_at, 1)[0]
-    x, y = pointer(job.x, job.unit), pointer(job.y, job.unit)
-    n, k, past = job.n, job.k, job.past_cache
+    x, n, k, past = pointer(job.x, job.unit), job.n, job.k, job.past_cache
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
     keys = np.empty_like(carray(x, n))
-    size = keys.itemsize
-    lanes = LINE // size
-    whole, threshold = n - n % lanes, 0
+    size, threshold = keys.itemsize, 0
     turn = first_turn(job)
     while True:
         start, stop, turn = share(job, turn)
@@ -40,39 +73,23 @@ def rows(job_at):
         for row in range(start, stop):
             keys_of(x, row * n, n, magnitude, ceiling, keys)
             threshold, cut = kept_of(keys, n, k, threshold, job.stride, ceiling)
-            t, first = narrow(threshold, ceiling), row * n
+            t, here = narrow(threshold, ceiling), row * n * size
             bits = job.bits + row * job.step if job.bits != 0 else 0
-            for j in range(0, whole, lanes):
-                if past != 0:  # memory would have nothing to do while the next threshold is searched for
-                    prefetch(job.x + (first + n + j) * size)
-                here, word = (first + j) * size, bits + (j >> 3) if bits != 0 else 0
-                before = min(max(cut - j, 0), lanes)
-                keep_line(job.x + here, job.y + here, word, t, before, magnitude, ceiling, past)
-            for j in range(whole, n):
-                stays = keys[j] > t or (keys[j] == t and j < cut)
-                y[first + j] = x[first + j] if stays else narrow(0, ceiling)
-                if bits != 0:
-                    _put_bit(bits, j, stays)
+            # Memory would have nothing to do while the next threshold is searched for.
+            ahead = job.x + here + n * size if past != 0 else 0
+            keep_row(job.x + here, job.y + here, bits, n, size, t, cut, magnitude, ceiling, past, ahead)
 
 
 @no_type_check
 def masked(job_at):
     """x -> y where the bit is set, +0.0 elsewhere; `total` rows of n entries, with `step` bytes of bits."""
     job = carray(job_at, 1)[0]
-    x, y, n = pointer(job.x, job.unit), pointer(job.y, job.unit), job.n
-    size = np.empty_like(carray(x, 1)).itemsize
-    lanes = LINE // size
-    whole = n - n % lanes
+    n, size = job.n, np.empty_like(carray(pointer(job.x, job.unit), 1)).itemsize
     turn = first_turn(job)
     while True:
         start, stop, turn = share(job, turn)
         if start == stop:
             break
         for row in range(start, stop):
-            first, bits = row * n, job.bits + row * job.step
-            for j in range(0, whole, lanes):
-                here = (first + j) * size
-                select_line(job.x + here, job.y + here, bits + (j >> 3), job.unit, job.past_cache)
-            for j in range(whole, n):
-                stays = pointer(bits + (j >> 3), np.uint8(0))[0] >> (j & 7) & 1
-                y[first + j] = x[first + j] if stays else narrow(0, job.unit)
+            here, bits = row * n * size, job.bits + row * job.step
+            select_row(job.x + here, job.y + here, bits, n, size, job.unit, job.past_cache)

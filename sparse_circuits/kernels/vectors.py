@@ -252,3 +252,18 @@ def inner_products(context, x, y, y_row, count):
         return lines[0]
 
     return Vector(HALF)(*[types.int64] * 4), generate
+
+
+@intrinsic
+@no_type_check
+def prefetch(context, address):
+    """Ask for the memory at the address, which need not exist, to be brought into the second cache."""
+
+    def generate(context, builder, signature, arguments):
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.inttoptr(arguments[0], byte), word(0), word(2), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sparse_circuits import kernels
 from sparse_circuits.errors import InputError
-from sparse_circuits.kernels import fused
+from sparse_circuits.kernels import fused, fused_cpu
 from sparse_circuits.sparsity import abs_topk
 
 DTYPES = (torch.float32, torch.bfloat16)
@@ -251,12 +251,26 @@ def test_k_is_at_least_one() -> None:
         fused.keep_relu(torch.zeros(1, 2), 0)
 
 
-def test_a_result_changed_in_place_is_noticed() -> None:
+def test_an_input_changed_in_place_is_noticed() -> None:
     x = torch.randn(2, 4, requires_grad=True)
-    y = fused.keep_gelu(x, 2)
-    y.add_(1)
+    inner = x + 0
+    y = fused.keep_gelu(inner, 2)
+    inner.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ALL)
+def test_large_results_that_go_around_the_cache_are_the_same(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(70, 64, dtype)
+    usual = case.run(ALL[name], 16)
+    monkeypatch.setattr(fused_cpu, "PAST_CACHE", 1)
+    for one, other in zip(usual, case.run(ALL[name], 16), strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or other is None or torch.equal(one, other)
 
 
 @pytest.mark.usefixtures("unannotated")
