@@ -13,6 +13,8 @@ from sparse_circuits.sparsity import abs_topk, nonzero_count, project_topk_
 
 ORDERED = {"topk, scatter": True, "the same, sorted=False": False}
 """The opponents; targets are against the first."""
+COPY = "a plain copy of as much"
+"""No opponent, but what bounds AbsTopK: each pass reads and writes as many entries as one copy."""
 SECONDS = 4.0
 
 
@@ -58,6 +60,9 @@ def _activations(plan: Plan, height: int, width: int, dtype: torch.dtype, case: 
     where = f"{height} x {width} {str(dtype).removeprefix('torch.')}"
     forward: dict[str, Side] = {name: lambda f=function: f(x) for name, function in functions.items()}  # type: ignore[misc]
     both = {name: _with_gradient(function, x, upstream) for name, function in functions.items()}
+    copies = torch.empty_like(x), torch.empty_like(upstream)
+    forward[COPY] = lambda: copies[0].copy_(x)
+    both[COPY] = lambda: (copies[0].copy_(x), copies[1].copy_(upstream))
     return [
         *_rows(plan, forward, case, f"{where}, forward", target, results),
         *_rows(plan, both, case, f"{where}, forward and backward", target, results),
@@ -120,8 +125,8 @@ def _rows(
             time.median,
             mine.median,
             "s",
-            plan.target(target) if ORDERED[name] else None,
-            *results,
+            plan.target(target) if ORDERED.get(name) else None,
+            *(results if name in ORDERED else ("", True)),
             first=mine.compiling,
             processor=(time.processor, mine.processor),
         )
