@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sparse_circuits.kernels.threads import _interrupted_later
+from sparse_circuits.kernels.kept import _interrupted_later
 
 
 @pytest.fixture(autouse=True)

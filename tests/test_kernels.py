@@ -5,6 +5,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -299,15 +300,27 @@ class TestCompilation:
         code = "import sys, sparse_circuits.sparsity; sys.exit('numba' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
-    def test_works_without_a_place_for_the_cache(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_works_without_a_place_for_images(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(kept, "_folders", lambda: [tmp_path / "file" / "not a folder"])
+        self._works()
+
+    def test_works_where_there_are_no_images_and_no_place_for_the_cache(self, monkeypatch: pytest.MonkeyPatch) -> None:
         cfunc: Callable = numba.cfunc
+
+        def elsewhere() -> None:
+            raise Refused("another system")
 
         def refuse(signature: object, cache: bool = False) -> object:
             if cache:
                 raise RuntimeError("cannot cache function: no locator available")
             return cfunc(signature)
 
+        monkeypatch.setattr(kept, "check_machine", elsewhere)
         monkeypatch.setattr(numba, "cfunc", refuse)
+        self._works()
+
+    def _works(self) -> None:
         jobs._work.cache_clear()
         x = torch.randn(4, 8)
         with warnings.catch_warnings():

@@ -10,6 +10,7 @@
 
 import ctypes
 import gc
+import importlib.metadata
 import os
 import platform
 import statistics
@@ -134,8 +135,6 @@ def difference(ours: Float[Tensor, "*shape"], theirs: Float[Tensor, "*shape"]) -
 
 def machine() -> dict[str, object]:
     """What is being measured on."""
-    import numba
-
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -147,5 +146,5 @@ def machine() -> dict[str, object]:
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numba": numba.__version__,
+        "numba": importlib.metadata.version("numba"),
     }

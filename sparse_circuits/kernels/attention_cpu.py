@@ -7,9 +7,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.kernels import attention_few, attention_loops
-from sparse_circuits.kernels.attention_loops import TILE
 from sparse_circuits.kernels.jobs import at, job_type, start
+from sparse_circuits.kernels.kept import Loops
+from sparse_circuits.kernels.sizes import TILE
+
+attention_few, attention_loops = Loops("attention_few"), Loops("attention_loops")
 
 # Up to so many queries a row it is quicker to leave keys and values where they lie.
 FEW = 4

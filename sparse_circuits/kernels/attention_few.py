@@ -15,7 +15,7 @@ import numpy as np
 from numba import carray, njit
 
 from sparse_circuits.kernels.attention_loops import FLOAT, LOG2E, LOWEST, ONE, ZERO
-from sparse_circuits.kernels.threads import first_turn, pointer, share
+from sparse_circuits.kernels.claims import first_turn, pointer, share
 from sparse_circuits.kernels.vectors import (
     HALF,
     LANES,

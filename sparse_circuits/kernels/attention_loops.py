@@ -22,7 +22,8 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 from numba import carray, njit
 
-from sparse_circuits.kernels.threads import first_turn, pointer, share
+from sparse_circuits.kernels.claims import first_turn, pointer, share
+from sparse_circuits.kernels.sizes import TILE
 from sparse_circuits.kernels.vectors import (
     HALF,
     LANES,
@@ -36,8 +37,8 @@ from sparse_circuits.kernels.vectors import (
     transpose,
 )
 
-# Queries in a tile, keys in a chunk of the forward and of the backward pass: their scores fit into the fastest cache.
-TILE, CHUNK, BACK = 4 * LANES, 64, 32
+# Keys in a chunk of the forward and of the backward pass: their scores fit into the fastest cache.
+CHUNK, BACK = 64, 32
 # Rows of a product whose sums are in registers at the same time.
 ROWS = 16
 FLOAT = 4

@@ -13,10 +13,8 @@ from typing import no_type_check
 import numpy as np
 from numba import carray, njit
 
-from sparse_circuits.kernels.threads import fetch_add, first_turn, narrow, pointer, share
-
-# Entries handled at a time: they stay in the fastest cache, and a 16-bit count of them does not overflow.
-BLOCK = 4096
+from sparse_circuits.kernels.claims import fetch_add, first_turn, narrow, pointer, share
+from sparse_circuits.kernels.sizes import KEYS as BLOCK
 
 
 @njit

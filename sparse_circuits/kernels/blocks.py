@@ -22,9 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
-LINE = 2 * LANES
-LONG_LINE = 4 * LANES
+from sparse_circuits.kernels.sizes import LANES, LINE, LONG_LINE
 
 _INDEX = ir.IntType(64)
 _FLOAT = ir.FloatType()

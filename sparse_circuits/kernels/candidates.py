@@ -13,6 +13,7 @@ import numpy as np
 from numba import carray
 
 from sparse_circuits.kernels.bits import BLOCK, threshold_of
+from sparse_circuits.kernels.claims import fetch_add, first_turn, narrow, pointer, share
 from sparse_circuits.kernels.lines import (
     GROUP,
     LINE,
@@ -23,7 +24,6 @@ from sparse_circuits.kernels.lines import (
     prefetch,
     reaching,
 )
-from sparse_circuits.kernels.threads import fetch_add, first_turn, narrow, pointer, share
 
 AHEAD = 2 * 4096
 

@@ -25,12 +25,16 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from sparse_circuits.kernels import bits, candidates, reference, row_loops
+from sparse_circuits.kernels import reference
 from sparse_circuits.kernels.jobs import at, empty, empty_like, job_type, refuses, start
-from sparse_circuits.kernels.lines import GROUP, LINE
+from sparse_circuits.kernels.kept import Loops
+from sparse_circuits.kernels.sizes import CACHE_LINE as LINE
+from sparse_circuits.kernels.sizes import GROUP, KEYS
 
 __all__ = ["abs_topk", "as_bools", "force_columns", "force_rows", "masked", "name", "project_topk_", "refuses"]
 name = "cpu"
+
+bits, candidates, row_loops = Loops("bits"), Loops("candidates"), Loops("row_loops")
 
 
 class Format(NamedTuple):
@@ -57,7 +61,7 @@ FORMATS = {
 }
 BINS = 2048
 # Entries, and columns, that a thread claims at a time.
-CLAIM = 8 * bits.BLOCK
+CLAIM = 8 * KEYS
 COLUMNS = 128
 # Results from this size on are written around the cache. Smaller ones may still be there when they are read.
 PAST_CACHE = 1 << 24

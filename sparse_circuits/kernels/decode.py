@@ -22,17 +22,19 @@ from torch import Tensor, nn
 
 from sparse_circuits import kernels
 from sparse_circuits.config import ABS_TOPK_SITES
-from sparse_circuits.kernels import decode_loops as loops
-from sparse_circuits.kernels.blocks import LINE
+from sparse_circuits.kernels import decode_table as layout
 from sparse_circuits.kernels.jobs import at, job_type, refuses, start
+from sparse_circuits.kernels.kept import Loops
 from sparse_circuits.kernels.products import SparseMatrix
+from sparse_circuits.kernels.sizes import LINE
 
+loops = Loops("decode_loops")
 _JOB = job_type(
     "table kept guesses tokens places wte wpe bias bigram logits layers d_model d_position heads d_head mlp vocab "
     "capacity room scheme centred gelu relu_stream",
     "epsilon",
 )
-_SCHEMES = {"none": loops.NO_POSITIONS, "learned": loops.LEARNED}
+_SCHEMES = {"none": layout.NO_POSITIONS, "learned": layout.LEARNED}
 _plans: "weakref.WeakKeyDictionary[Any, _Plan]" = weakref.WeakKeyDictionary()
 
 
@@ -64,7 +66,7 @@ class _Plan:
         self._hooks = _hooks(model)
         self._capacity, self._width = cache.capacity, config.heads_width
         self._room = -(-cache.capacity // LINE) * LINE
-        self._table = np.zeros((config.n_layer + 1, loops.COLUMNS), np.int64)
+        self._table = np.zeros((config.n_layer + 1, layout.COLUMNS), np.int64)
         self._kept = np.array([_kept(config, place) for place in ABS_TOPK_SITES])
         self._held: list[Any] = []
         self._turned: Tensor | None = None
@@ -75,22 +77,22 @@ class _Plan:
 
     def _write_table(self, model: Any) -> None:
         for line, block in zip(self._table, model.blocks, strict=False):
-            norms = [(loops.NORM_1, block.ln_1), (loops.NORM_2, block.ln_2)]
+            norms = [(layout.NORM_1, block.ln_1), (layout.NORM_2, block.ln_2)]
             if model.config.d_position:
-                norms += [(loops.NORM_P1, block.ln_p1), (loops.NORM_P2, block.ln_p2)]
+                norms += [(layout.NORM_P1, block.ln_p1), (layout.NORM_P2, block.ln_p2)]
             for column, norm in norms:
                 line[column : column + 2] = _of_norm(norm)
             attention, mlp = block.attn, block.mlp
             for column, layer in [
-                (loops.C_ATTN, attention.c_attn),
-                (loops.ATTN_PROJ, attention.c_proj),
-                (loops.C_FC, mlp.c_fc),
-                (loops.MLP_PROJ, mlp.c_proj),
+                (layout.C_ATTN, attention.c_attn),
+                (layout.ATTN_PROJ, attention.c_proj),
+                (layout.C_FC, mlp.c_fc),
+                (layout.MLP_PROJ, mlp.c_proj),
             ]:
                 line[column : column + 5] = _of_matrix(layer)
-            line[loops.SINK] = at(attention.sink_logit)
-        self._table[-1, loops.NORM_1 : loops.NORM_1 + 2] = _of_norm(model.ln_f)
-        self._table[-1, loops.C_ATTN : loops.C_ATTN + 5] = _of_matrix(model.lm_head)
+            line[layout.SINK] = at(attention.sink_logit)
+        self._table[-1, layout.NORM_1 : layout.NORM_1 + 2] = _of_norm(model.ln_f)
+        self._table[-1, layout.C_ATTN : layout.C_ATTN + 5] = _of_matrix(model.lm_head)
 
     def _describe(self, model: Any) -> Any:
         """The job, but for what changes from step to step."""
@@ -112,7 +114,7 @@ class _Plan:
             vocab=config.vocab_size,
             capacity=self._capacity,
             room=self._room,
-            scheme=_SCHEMES.get(positions, loops.CONCATENATED),
+            scheme=_SCHEMES.get(positions, layout.CONCATENATED),
             centred=config.norm == "layer",
             gelu=config.activation == "gelu",
             relu_stream=config.residual_activation == "relu",
@@ -158,12 +160,12 @@ class _Plan:
         if self._turned is None or self._turned.shape[1] < rows:
             self._turned = torch.empty(layers, rows, self._room, self._width)
             self._odd = np.zeros((layers, rows), np.int64)
-            self._guesses = np.zeros((rows, layers, loops.PLACES), np.int32)
+            self._guesses = np.zeros((rows, layers, layout.PLACES), np.int32)
             self._job.guesses = self._guesses.ctypes.data
         self._held = held
         for layer, (keys, values) in enumerate(held):
             addresses = [at(keys), at(values), at(self._turned[layer]), self._odd[layer].ctypes.data]
-            self._table[layer, loops.KEYS : loops.ODD + 1] = addresses
+            self._table[layer, layout.KEYS : layout.ODD + 1] = addresses
 
 
 def _knows(model: Any, cache: Any) -> bool:

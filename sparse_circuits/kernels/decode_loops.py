@@ -3,7 +3,7 @@
 1. `turn`: the keys that are in the cache, channel by channel, as the scores want them.
 2. `step`: embedding, blocks, final norm, unembedding; a row at a time, each on one thread.
 
-A job has a table of addresses, one line a layer and one for what follows the last; its columns are named here.
+A job has a table of addresses, one line a layer and one for what follows the last; `decode_table` names its columns.
 """
 
 from typing import no_type_check
@@ -17,19 +17,35 @@ from numba.extending import intrinsic
 from sparse_circuits.kernels.bits import kept_of, keys_of
 from sparse_circuits.kernels.blocks import LANES, LINE, accumulate, lowest_bit, nonzero_bits
 from sparse_circuits.kernels.blocks import transpose as transpose_block
+from sparse_circuits.kernels.claims import first_turn, pointer, share
+from sparse_circuits.kernels.decode_table import (
+    ATTN_IN,
+    ATTN_OUT,
+    ATTN_PROJ,
+    C_ATTN,
+    C_FC,
+    COLUMNS,
+    KEYS,
+    LEARNED,
+    MLP_IN,
+    MLP_OUT,
+    MLP_PROJ,
+    NEURON,
+    NORM_1,
+    NORM_2,
+    NORM_P1,
+    NORM_P2,
+    ODD,
+    PLACES,
+    POST_ATTN,
+    POST_MLP,
+    SINK,
+    TURNED,
+    VALUES,
+    Q,
+)
 from sparse_circuits.kernels.exponential import exponential
 from sparse_circuits.kernels.floats import gelu, widened
-from sparse_circuits.kernels.threads import first_turn, pointer, share
-
-# Columns of the table. Norms: weight, bias; matrices, as columns of nonzeros: start, row, value, finite, bias.
-NORM_1, NORM_2, NORM_P1, NORM_P2 = 0, 2, 4, 6
-C_ATTN, ATTN_PROJ, C_FC, MLP_PROJ = 8, 13, 18, 23
-SINK, KEYS, VALUES, TURNED, ODD = 28, 29, 30, 31, 32
-COLUMNS = 33
-# Places of AbsTopK, in the order of `config.ABS_TOPK_SITES`.
-ATTN_IN, Q, K, V, ATTN_OUT, MLP_IN, NEURON, MLP_OUT, POST_ATTN, POST_MLP = range(10)
-PLACES = 10
-NO_POSITIONS, LEARNED, CONCATENATED = range(3)
 
 FLOAT, WORD = 4, 4 * LANES
 _MAGNITUDE, _CEILING, _STRIDE = np.int32(0x7FFFFFFF), np.int32(0x7F800001), 1 << 18

@@ -6,11 +6,13 @@ import torch
 from jaxtyping import Float, Int32, Int64, UInt8
 from torch import Tensor
 
-from sparse_circuits.kernels import fused_loops, output_loops
 from sparse_circuits.kernels.cpu import FORMATS, PAST_CACHE
-from sparse_circuits.kernels.fused_loops import BLOCK_ROWS, GELU, NORM, PLAIN, RELU
 from sparse_circuits.kernels.jobs import UNITS, at, empty, empty_like, job_type, refuses, rows_of, start
-from sparse_circuits.kernels.lines import LINE
+from sparse_circuits.kernels.kept import Loops
+from sparse_circuits.kernels.sizes import BLOCK_ROWS, GELU, NORM, PLAIN, RELU
+from sparse_circuits.kernels.sizes import CACHE_LINE as LINE
+
+fused_loops, output_loops = Loops("fused_loops"), Loops("output_loops")
 
 DTYPES = (torch.float32, torch.bfloat16)
 KINDS = {"plain": PLAIN, "norm": NORM, "gelu": GELU, "relu": RELU}

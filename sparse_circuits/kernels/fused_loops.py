@@ -18,13 +18,11 @@ import numpy as np
 from numba import carray, njit
 
 from sparse_circuits.kernels.bits import kept_of, keys_of
+from sparse_circuits.kernels.claims import first_turn, narrow, pointer, share
 from sparse_circuits.kernels.floats import converted, gelu, gelu_and_slope, gelu_slope, rounded, widened
 from sparse_circuits.kernels.row_loops import keep_row, select_row
-from sparse_circuits.kernels.threads import first_turn, narrow, pointer, share
+from sparse_circuits.kernels.sizes import BLOCK_ROWS, GELU, NORM, PLAIN, RELU
 
-# Rows whose sums are float32; sums of such blocks are float64. Fixed, so that no sum depends on the threads.
-BLOCK_ROWS = 64
-PLAIN, NORM, GELU, RELU = range(4)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 

@@ -8,6 +8,7 @@
 
 import ctypes
 import functools
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba.core import config
 from torch import Tensor
 
-from sparse_circuits.kernels.threads import Work, compiled, run
+from sparse_circuits.kernels.kept import Kernel, compiled
+from sparse_circuits.kernels.threads import Work, run
 
 HUGE_PAGE = 2 << 20
 UNITS: dict[torch.dtype, Any] = {
@@ -31,7 +32,7 @@ UNITS: dict[torch.dtype, Any] = {
 
 def job_type(fields: str, numbers: str = "", **typed: Any) -> type[ctypes.Structure]:
     """A record of the named int64 fields (addresses and counts), float64 `numbers`, and others of the given types."""
-    whole = f"{fields} address segments shared number total claim".split()
+    whole = f"{fields} address segments shared number total claim failed".split()
     layout: list[tuple[str, Any]] = [(field, ctypes.c_int64) for field in whole]
     layout += [(field, ctypes.c_double) for field in numbers.split()]
     return type("Job", (ctypes.Structure,), {"_fields_": [*layout, *typed.items()]})
@@ -47,17 +48,25 @@ def refuses(tensor: Tensor, dtypes: Iterable[torch.dtype] = UNITS) -> str | None
         return f"they read plain memory and the tensor is a {type(tensor).__name__}"
     if tensor.is_neg():
         return "they read plain memory and the tensor is a view that negates it"
-    if getattr(config, "DISABLE_JIT", False):
+    if _switched_off():
         return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)"
     return None
 
 
+def _switched_off() -> bool:
+    """Whether Numba, loaded or not, has been told not to compile."""
+    loaded = sys.modules.get("numba.core.config")
+    if loaded is not None:
+        return bool(getattr(loaded, "DISABLE_JIT", False))
+    return os.environ.get("NUMBA_DISABLE_JIT", "0").strip() not in ("", "0")
+
+
 @functools.cache
-def _work(kernel: Any, job: Any) -> Work:
+def _work(kernel: Kernel, job: Any) -> Work:
     return compiled(kernel, np.dtype(job))
 
 
-def start(kernel: Any, job: Any) -> None:
+def start(kernel: Kernel, job: Any) -> None:
     """Run a kernel on `job`, of which a thread claims `claim` of `total` pieces at a time."""
     kind: Any = type(job)
     run(_work(kernel, kind), job)

@@ -20,6 +20,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sparse_circuits.kernels.blocks import bit_count, lowest_bit
+from sparse_circuits.kernels.sizes import CACHE_LINE as LINE
+from sparse_circuits.kernels.sizes import GROUP
 
 __all__ = [
     "GROUP",
@@ -33,8 +35,6 @@ __all__ = [
     "reaching",
     "select_line",
 ]
-LINE = 64
-GROUP = 4
 _INDEX, _NUMBER = ir.IntType(64), ir.IntType(32)
 
 

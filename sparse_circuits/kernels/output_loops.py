@@ -11,9 +11,9 @@ from typing import no_type_check
 import numpy as np
 from numba import carray, njit
 
+from sparse_circuits.kernels.claims import first_turn, narrow, pointer, share
 from sparse_circuits.kernels.exponential import exponential
 from sparse_circuits.kernels.floats import rounded, widened
-from sparse_circuits.kernels.threads import first_turn, narrow, pointer, share
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 

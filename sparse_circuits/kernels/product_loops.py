@@ -32,10 +32,9 @@ from sparse_circuits.kernels.blocks import (
     transpose_past_cache,
 )
 from sparse_circuits.kernels.blocks import transpose as transpose_block
-from sparse_circuits.kernels.threads import fetch_add, first_turn, pointer, share
+from sparse_circuits.kernels.claims import fetch_add, first_turn, pointer, share
+from sparse_circuits.kernels.sizes import WORD
 
-# Entries of a row that are looked at together.
-WORD = 4 * LANES
 FLOAT, VECTOR = 4, 4 * LANES
 
 

@@ -23,9 +23,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.kernels import product_loops
-from sparse_circuits.kernels.blocks import LANES, LINE, LONG_LINE
-from sparse_circuits.kernels.threads import Work, compiled, run
+from sparse_circuits.kernels.kept import Loops, compiled
+from sparse_circuits.kernels.sizes import LANES, LINE, LONG_LINE, WORD
+from sparse_circuits.kernels.threads import Work, check, run
+
+product_loops = Loops("product_loops")
 
 # Entries of a dense matrix that a thread claims at a time.
 CLAIM = 32768
@@ -52,7 +54,7 @@ class Job(ctypes.Structure):
         for field in (
             *("address", "segments", "shared", "number", "total", "claim"),
             *("rows", "columns", "start", "column", "value", "finite"),
-            *("positions", "x", "x_step", "y", "y_start", "y_column", "bias", "parts", "past_cache", "found"),
+            *("positions", "x", "x_step", "y", "y_start", "y_column", "bias", "parts", "past_cache", "found", "failed"),
         )
     )
 
@@ -90,7 +92,7 @@ class SparseMatrix:
         dense = _rows(weight.detach(), "SparseMatrix.from_dense")
         rows, columns = dense.shape
         start = dense.new_zeros(rows + 1, dtype=torch.int32)
-        words = dense.new_empty(rows * -(-columns // product_loops.WORD), dtype=torch.int64)
+        words = dense.new_empty(rows * -(-columns // WORD), dtype=torch.int64)
         job = Job(rows=rows, columns=columns, total=rows, claim=_claim(columns))
         job.x, job.x_step, job.start, job.y = dense.data_ptr(), dense.stride(0), start.data_ptr(), words.data_ptr()
         _start(product_loops.count, job)
@@ -185,6 +187,7 @@ def multiply(
         job.bias = bias.data_ptr()
     if few:
         _work(product_loops.scatter).call(ctypes.addressof(job))
+        check(job)
     else:
         _share_tiles(job, matrix.nnz)
         _start(product_loops.tiles, job)

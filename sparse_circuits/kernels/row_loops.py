@@ -9,8 +9,8 @@ import numpy as np
 from numba import carray, njit
 
 from sparse_circuits.kernels.bits import kept_of, keys_of
+from sparse_circuits.kernels.claims import first_turn, narrow, pointer, share
 from sparse_circuits.kernels.lines import LINE, keep_line, prefetch, select_line
-from sparse_circuits.kernels.threads import first_turn, narrow, pointer, share
 
 
 @njit

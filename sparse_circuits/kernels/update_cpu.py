@@ -23,10 +23,13 @@ import torch
 from jaxtyping import Float, Int32
 from torch import Tensor
 
-from sparse_circuits.kernels import cpu, update_loops
+from sparse_circuits.kernels import cpu
 from sparse_circuits.kernels.jobs import at, job_type, start
+from sparse_circuits.kernels.kept import Loops
+from sparse_circuits.kernels.sizes import CEILING, LANES, MAGNITUDE, SQUARES
 from sparse_circuits.kernels.update import Rates
-from sparse_circuits.kernels.update_vectors import CEILING, LANES, MAGNITUDE
+
+update_loops = Loops("update_loops")
 
 _JOB = job_type(
     "p g m v live n size low high counters window window_keys dropped dropped_values room row_counts column_counts x y",
@@ -80,7 +83,7 @@ def total_square(gradients: Sequence[Tensor]) -> float:
     """The sum of squares of all entries, the same for any number of threads."""
     kept = [gradient.detach().contiguous() for gradient in gradients]
     sizes = np.array([gradient.numel() for gradient in kept], np.int64)
-    begin = np.concatenate([[0], np.cumsum(-(-sizes // update_loops.BLOCK))])
+    begin = np.concatenate([[0], np.cumsum(-(-sizes // SQUARES))])
     places = np.array([at(gradient) for gradient in kept], np.int64)
     sums = np.empty(begin[-1])
     job = _SQUARES(x=_there(places), sizes=_there(sizes), begin=_there(begin), y=_there(sums))

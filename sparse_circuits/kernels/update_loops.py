@@ -15,11 +15,11 @@ import numpy as np
 from numba import carray, njit
 
 from sparse_circuits.kernels.bits import threshold_of
-from sparse_circuits.kernels.threads import fetch_add, first_turn, narrow, pointer, share
-from sparse_circuits.kernels.update_vectors import CEILING, LANES, MAGNITUDE, change, count_bits, first_bit, step
+from sparse_circuits.kernels.claims import fetch_add, first_turn, narrow, pointer, share
+from sparse_circuits.kernels.sizes import CEILING, LANES, MAGNITUDE
+from sparse_circuits.kernels.sizes import SQUARES as BLOCK
+from sparse_circuits.kernels.update_vectors import change, count_bits, first_bit, step
 
-# Entries whose squares are summed up before they are added to those of others.
-BLOCK = 1 << 14
 _ZERO, _MARK, _CEILING, _STRIDE = np.float32(0), np.float32(-0.0), np.int32(CEILING), 1 << 18
 _MASK, _LISTED = (1 << LANES) - 1, (1 << 2 * LANES) - 1
 

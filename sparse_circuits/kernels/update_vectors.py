@@ -12,8 +12,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-LANES = 16
-MAGNITUDE, CEILING = 0x7FFFFFFF, 0x7F800001
+from sparse_circuits.kernels.sizes import CEILING, LANES, MAGNITUDE
+
 _FLOAT, _INTEGER, _LONG, _BIT = ir.FloatType(), ir.IntType(32), ir.IntType(64), ir.IntType(1)
 _FLOATS, _INTEGERS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INTEGER, LANES)
 
