@@ -1,6 +1,6 @@
 """Timing two or more sides fairly, and what comes of it: rows of a table.
 
-1. Each side runs once without counting. For ours that first call compiles kernels, or loads them from Numba's cache,
+1. Each side runs once without counting. For ours that first call compiles kernels, or loads them from disk,
    and is reported apart.
 2. Then the sides take turns, so that whatever else the machine does hits all alike, until each has run `repeats` times;
    a slow side may stop once it has used its seconds, but not before it has run twice.
