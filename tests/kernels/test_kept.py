@@ -54,8 +54,8 @@ def _all() -> Iterator[tuple[Kernel, Any]]:
             ("row_loops", "rows masked"),
         ]:
             yield from ((Kernel(module, name), form) for name in names.split())
-    for job in fused_cpu._JOBS.values():
-        yield from ((Kernel("fused_loops", name), job) for name in ("forward", "slope", "backward"))
+    for job in (fused_cpu._JOBS[dtype, dtype] for dtype in fused_cpu.DTYPES):
+        yield from ((Kernel("fused_loops", name), job) for name in ("forward", "by_bits", "backward"))
     yield SMALL, fused_cpu._SUMS
     for job in fused_cpu._OUTPUT_JOBS.values():
         yield from ((Kernel("output_loops", name), job) for name in ("add_rows", "cross_entropy"))
