@@ -20,7 +20,7 @@ from sparse_circuits.kernels.kept import Kernel, Place, compiled
 from sparse_circuits.kernels.threads import run
 
 ROOT = Path(__file__).parents[2]
-C_LIBRARY = {"malloc", "free", "memset", "memcpy", "memmove", "exp2", "exp", "log"}
+C_LIBRARY = {"malloc", "free", "memset", "memcpy", "memmove", "exp2", "logf"}
 SMALL = Kernel("fused_loops", "combine")
 JOB = np.dtype(fused_cpu._SUMS)  # type: ignore[arg-type]
 FILES = f"{SMALL.module}.{SMALL.name}.*.kernel"
