@@ -117,40 +117,33 @@ class LayerCache:
     The keys lie row by row, or channel by channel where a step that reads them so has taken them over.
 
     Attributes:
-        odd: int64 [1], by whoever holds the keys channel by channel: whether one of them may be NaN or infinite. Another
-            tensor after each time they were taken over; None where they lie row by row.
+        odd: where the keys lie channel by channel, whether one of them may be NaN or infinite, int64 [1]; else None.
     """
 
     def __init__(self, cache: Cache):
         self._cache = cache
         self._held: tuple[Tensor, Tensor] | None = None
-        self.odd: Int64[Tensor, "one"] | None = None
+        self.odd: Tensor | None = None
 
     @property
     def held(self) -> tuple[Float[Tensor, "B S C"], Float[Tensor, "B S C"]] | None:
         """Keys and values of all rows, for all positions there is room for."""
         return self._held
 
-    def by_channel(self, room: int) -> Float[Tensor, "B C room"]:
-        """Lay the keys channel by channel, where they do not lie so, with zeros behind; returns the memory they lie in.
-
-        `room` is the capacity or more, and always the same for a cache.
-        """
-        assert self._held is not None
-        keys, values = self._held
+    def turn(self, room: int) -> None:
+        """Lay the keys channel by channel, each with room for `room` of them and zeros behind, if they do not yet."""
+        if self._held is None or self.odd is not None:
+            return
+        (keys, values), stop = self._held, self._cache.longest
         rows, capacity, channels = keys.shape
-        if self.odd is None:
-            stop = self._cache.longest
-            # A sum is finite only where everything in it is.
-            self.odd = (~keys[:, :stop].sum().isfinite()).long()[None]
-            turned = keys.new_zeros(rows, channels, room)
-            # A few keys at a time take a third of the time: what is read stays in the processor's cache.
-            for start in range(0, stop, 16):
-                part = slice(start, min(start + 16, stop))
-                turned[..., part] = keys[:, part].transpose(1, 2)
-            self._held = turned[..., :capacity].transpose(1, 2), values
-            return turned
-        return keys.as_strided((rows, channels, room), (channels * room, room, 1))
+        # A sum is finite only where everything in it is.
+        self.odd = (~keys[:, :stop].sum().isfinite()).long()[None]
+        turned = keys.new_zeros(rows, channels, room)
+        # A few keys at a time take a third of the time: what is read stays in the processor's cache.
+        for start in range(0, stop, 16):
+            part = slice(start, min(start + 16, stop))
+            turned[..., part] = keys[:, part].transpose(1, 2)
+        self._held = turned[..., :capacity].transpose(1, 2), values
 
     def extend(
         self, k: Float[Tensor, "B T C"], v: Float[Tensor, "B T C"]

@@ -6,7 +6,7 @@ Reading a token with a cache is little arithmetic: a sparse model spends nearly 
 channels that the query has not. For the latter the cache is taken over: its keys then lie channel by channel.
 
 1. `_Plan`: a table of addresses, once for each pair of a model and a cache; it holds while no part is exchanged.
-2. `_Plan._take_over`: before the first step, and again where the cache was written in another way or its rows were copied.
+2. `_Plan._take_over`: before the first step, and after the cache was written in another way or its rows copied.
 3. `decode_loops.step`: rows in parallel, each on one thread.
 
 Models it does not know (dense, not in float32, with hooks or modules of another kind) go the ordinary way.
@@ -28,8 +28,8 @@ from sparse_circuits.kernels.jobs import at, job_type, refuses, start
 from sparse_circuits.kernels.products import SparseMatrix
 
 _JOB = job_type(
-    "table kept guesses tokens places wte wpe bias bigram logits layers d_model d_position heads d_head mlp vocab "
-    "capacity room fresh scheme centred gelu relu_stream",
+    "table kept guesses tokens places wte wte_start wte_column wpe bias bigram logits layers d_model d_position heads "
+    "d_head mlp vocab capacity room fresh scheme centred gelu relu_stream",
     "epsilon",
 )
 _SCHEMES = {"none": loops.NO_POSITIONS, "learned": loops.LEARNED}
@@ -43,7 +43,7 @@ def logits(model: Any, tokens: Int64[Tensor, "B one"], cache: Any) -> Float[Tens
     """
     if tokens.shape[1] != 1 or not len(tokens) or cache.longest == 0 or torch.is_autocast_enabled("cpu"):
         return None
-    if any(layer.held is None for layer in cache.layers) or kernels.choose(model.wte.weight).name != "cpu":
+    if any(layer.held is None for layer in cache.layers) or kernels.choose(model.ln_f.weight).name != "cpu":
         return None
     plan = _plans.get(cache)
     if plan is None or not plan.holds(model, cache):
@@ -92,11 +92,13 @@ class _Plan:
     def _describe(self, model: Any, cache: Any) -> Any:
         """The job, but for what changes from step to step."""
         config, positions = model.config, model.config.positions
-        epsilon = model.ln_f.eps
+        epsilon, embedding = model.ln_f.eps, model.wte.matrix
         return _JOB(
             table=self._table.ctypes.data,
             kept=self._kept.ctypes.data,
-            wte=at(model.wte.weight),
+            wte=at(model.wte.weight if embedding is None else embedding.value),
+            wte_start=0 if embedding is None else at(embedding.start),
+            wte_column=0 if embedding is None else at(embedding.column),
             wpe=0 if positions == "none" else at(model.wpe.weight),
             bias=at(model.final_logits_bias),
             bigram=0 if config.bigram_table == "none" else at(model.bigram_table),
@@ -144,18 +146,18 @@ class _Plan:
     def _take_over(self, cache: Any) -> None:
         """Have the keys channel by channel, and note where the cache lies."""
         for line, layer in zip(self._table, cache.layers, strict=False):
-            keys = layer.by_channel(self._room)
-            line[loops.KEYS : loops.ODD + 1] = [at(keys), at(layer.held[1]), at(layer.odd)]
+            layer.turn(self._room)
+            line[loops.KEYS : loops.ODD + 1] = [*map(at, layer.held), at(layer.odd)]
 
 
 def _knows(model: Any, cache: Any) -> bool:
     """Whether the model is one whose forward pass is the compiled one, as it is now."""
-    from sparse_circuits.linear import Linear
+    from sparse_circuits.linear import Embedding, Linear
     from sparse_circuits.model import GPT, MLP, Attention, Block
 
     config = model.config
     norm = nn.RMSNorm if config.norm == "rms" else nn.LayerNorm
-    kinds = {GPT, Block, Attention, MLP, Linear, norm, nn.Embedding, nn.ModuleList}
+    kinds = {GPT, Block, Attention, MLP, Linear, Embedding, norm, nn.Embedding, nn.ModuleList}
     modules = list(model.modules())
     keys, values = zip(*(layer.held for layer in cache.layers), strict=True)
     tensors = [*_tensors(model), *values]

@@ -1,7 +1,7 @@
 """The compiled side of decoding: one new position of each row through all layers, as `decode` describes it.
 
-`step`: embedding, blocks, final norm, unembedding; a row at a time, each on one thread. In the cache the keys lie channel
-by channel, the values position by position.
+`step`: embedding, blocks, final norm, unembedding; a row at a time, each on one thread. In the cache the keys lie
+channel by channel, the values position by position.
 
 A job has a table of addresses, one line a layer and one for what follows the last; its columns are named here.
 """
@@ -313,6 +313,21 @@ def _block(job, table, kept, guesses, row, position, positions, residual, a, b, 
     _add(job, residual, a, kept[POST_MLP], guesses, POST_MLP, keys)
 
 
+@njit
+@no_type_check
+def _embed(job, token, residual):
+    """The embedding's row, which is stored densely or as its nonzeros."""
+    wte, start_of = pointer(job.wte, _ZERO), pointer(job.wte_start, np.int32(0))
+    column = pointer(job.wte_column, np.int32(0))
+    if job.wte_start == 0:
+        for j in range(job.d_model):
+            residual[j] = wte[token * job.d_model + j]
+    else:
+        residual[:] = _ZERO
+        for entry in range(start_of[token], start_of[token + 1]):
+            residual[column[entry]] = wte[entry]
+
+
 @no_type_check
 def step(job_at):
     """Read one token in each of `total` rows: its logits, and in the cache its keys and values."""
@@ -321,8 +336,7 @@ def step(job_at):
     table = carray(pointer(job.table, np.int64(0)), (job.layers + 1, COLUMNS))
     kept = carray(pointer(job.kept, np.int64(0)), PLACES)
     tokens, places = pointer(job.tokens, np.int64(0)), pointer(job.places, np.int64(0))
-    wte, wpe, bias = pointer(job.wte, _ZERO), pointer(job.wpe, _ZERO), pointer(job.bias, _ZERO)
-    bigram = pointer(job.bigram, _ZERO)
+    wpe, bias, bigram = pointer(job.wpe, _ZERO), pointer(job.bias, _ZERO), pointer(job.bigram, _ZERO)
     largest = max(d_model + d_position, 3 * job.heads * job.d_head, job.mlp) + LANES
     residual, positions = np.empty(d_model, np.float32), np.empty(d_position, np.float32)
     a, b, keys = np.empty(largest, np.float32), np.empty(largest, np.float32), np.empty(largest, np.int32)
@@ -335,8 +349,7 @@ def step(job_at):
             break
         for row in range(start, stop):
             token, position = tokens[row], places[row]
-            for j in range(d_model):
-                residual[j] = wte[token * d_model + j]
+            _embed(job, token, residual)
             if job.scheme == LEARNED:
                 for j in range(d_model):
                     residual[j] += wpe[position * d_model + j]
