@@ -14,7 +14,7 @@ from sparse_circuits.config import GPTConfig, SparsityConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.inference import sparsify
 from sparse_circuits.kernels.products import SparseMatrix
-from sparse_circuits.linear import Linear
+from sparse_circuits.linear import Embedding, Linear
 from sparse_circuits.model import GPT
 from sparse_circuits.pretraining import project
 
@@ -135,7 +135,7 @@ def test_a_frozen_embedding_is_the_dense_one() -> None:
     assert frozen.is_frozen
     assert frozen.shape == (40, 24)
     assert dict(frozen.named_parameters()) == {}
-    assert "40, 24, density=0.1" in repr(frozen)
+    assert "Embedding(40, 24, density=0.009375)" == repr(frozen)
     assert torch.equal(frozen.weight, model.wte.weight)
     assert torch.equal(frozen(tokens), model.wte(tokens))
     assert frozen(tokens[:0]).shape == (0, 4, 24)
@@ -144,12 +144,14 @@ def test_a_frozen_embedding_is_the_dense_one() -> None:
             frozen(torch.tensor([0, wrong]))
 
 
-@pytest.mark.parametrize(("density", "is_sparse"), [(0.3, True), (0.4, False)])
-def test_an_embedding_that_is_not_sparse_stays_dense(density: float, is_sparse: bool) -> None:
-    model = model_of({}, density=density)
-    sparse = model.sparsify()
-    assert sparse.wte.is_frozen == is_sparse
-    assert is_sparse or sparse.wte.weight.data_ptr() == model.wte.weight.data_ptr()
+@pytest.mark.parametrize(("nonzeros", "is_sparse"), [(15, True), (16, False)])
+def test_an_embedding_that_is_not_sparse_stays_dense(nonzeros: int, is_sparse: bool) -> None:
+    layer = Embedding(8, 6)
+    with torch.no_grad():
+        layer.weight.view(-1).copy_(torch.arange(48) < nonzeros)
+    layer.freeze()
+    assert layer.is_frozen == is_sparse
+    assert torch.equal(layer(torch.arange(8)).view(-1), (torch.arange(48) < nonzeros).float())
 
 
 def test_a_matrix_beside_it_does_not_hide_the_parameter() -> None:
