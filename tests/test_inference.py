@@ -135,7 +135,7 @@ def test_a_frozen_embedding_is_the_dense_one() -> None:
     assert frozen.is_frozen
     assert frozen.shape == (40, 24)
     assert dict(frozen.named_parameters()) == {}
-    assert "Embedding(40, 24, density=0.009375)" == repr(frozen)
+    assert repr(frozen) == "Embedding(40, 24, density=0.009375)"
     assert torch.equal(frozen.weight, model.wte.weight)
     assert torch.equal(frozen(tokens), model.wte(tokens))
     assert frozen(tokens[:0]).shape == (0, 4, 24)
