@@ -12,8 +12,10 @@
 import hashlib
 import json
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -146,7 +148,8 @@ def _packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return packed
 
 
-class _Sparse(NamedTuple):
+@dataclass(frozen=True)
+class _Sparse:
     """A tensor as stored sparsely."""
 
     values: Tensor
@@ -158,7 +161,9 @@ class _Sparse(NamedTuple):
         flat[self.positions.long()] = self.values
         return flat.view(self.shape)
 
+    @cached_property
     def matrix(self) -> SparseMatrix:
+        """Made once, since an embedding and its unembedding may share it."""
         rows, columns = self.shape
         positions = self.positions.long()
         counts = torch.bincount(positions // columns, minlength=rows)
@@ -219,11 +224,15 @@ def _load_exactly(model: GPT, state: dict[str, Tensor | _Sparse], path: Path, sp
         sparse = all(isinstance(state[name], _Sparse) for name in layers)
     for name, layer in layers.items() if sparse else ():
         stored = state.pop(name)
-        layer.freeze(stored.matrix() if isinstance(stored, _Sparse) else SparseMatrix.from_dense(stored))
+        layer.freeze(stored.matrix if isinstance(stored, _Sparse) else SparseMatrix.from_dense(stored))
+    embedding = state["wte.weight"]
+    if sparse and isinstance(embedding, _Sparse):
+        model.wte.freeze(embedding.matrix)
+        del state["wte.weight"]
     dense = {name: stored.dense() if isinstance(stored, _Sparse) else stored for name, stored in state.items()}
     floats = {name: tensor.float() for name, tensor in dense.items()}
     torch.nn.Module.load_state_dict(model, floats, strict=False, assign=True)
     if model.config.tied_embeddings and not sparse:
-        model.lm_head.weight = cast(torch.nn.Parameter, model.wte.weight)
+        model.lm_head.weight = model.wte.weight
     if sparse:
         model.requires_grad_(False)

@@ -12,12 +12,12 @@ from torch import nn
 
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels.products import worthwhile
-from sparse_circuits.linear import Linear
+from sparse_circuits.linear import Linear, Weighted
 from sparse_circuits.model import GPT
 
 
 def sparsify(model: GPT) -> GPT:
-    """A frozen twin of `model` whose matrices are sparse; all other tensors (embedding, norms, tables) are shared.
+    """A frozen twin of `model` whose matrices are sparse; all other tensors (norms, tables) are shared.
 
     Returns:
         a model with the same logits to rounding (float32), the same sites, tokenizer and folder. Gradients reach its
@@ -52,7 +52,7 @@ def fastest(model: GPT, positions: int = 4096) -> GPT:
 
 
 def _twin(module: nn.Module) -> Any:
-    """A copy that shares every tensor, but for the weights of linear layers."""
+    """A copy that shares every tensor, but for the weights of linear layers and, where it is sparse, the embedding."""
     twin = copy.copy(module)
     twin._parameters = {
         name: None if p is None else nn.Parameter(p.detach(), requires_grad=False)
@@ -60,6 +60,6 @@ def _twin(module: nn.Module) -> Any:
     }
     twin._buffers = dict(module._buffers)
     twin._modules = {name: None if child is None else _twin(child) for name, child in module._modules.items()}
-    if isinstance(twin, Linear) and not twin.is_frozen:
+    if isinstance(twin, Weighted) and not twin.is_frozen:
         twin.freeze()
     return twin

@@ -1,32 +1,34 @@
-"""The linear layer of a weight-sparse model: one meaning, y = x W^T + b, and three ways to hold and multiply W.
+"""The layers of a weight-sparse model that hold a matrix W: linear layers, y = x W^T + b, and the embedding, its rows.
 
-- dense: the parameter `weight`, multiplied as PyTorch does;
-- training: the parameter `weight` and beside it `matrix`, its nonzeros, refreshed after every projection; forward and
-  input gradient then cost what the nonzeros cost, and the weight's gradient stays dense (Gao et al., section 2.1);
+One meaning each, and three ways to hold W:
+- dense: the parameter `weight`, used as PyTorch does;
+- training, of linear layers: the parameter `weight` and beside it `matrix`, its nonzeros, refreshed after every
+  projection; forward and input gradient then cost what the nonzeros cost, and the weight's gradient stays dense
+  (Gao et al., section 2.1);
 - frozen: only `matrix`; `weight` is made anew whenever somebody looks at it.
 """
 
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparse_circuits.kernels.products import SparseMatrix, sparse_linear, trained_linear
 
+EMBEDDING_BELOW = 1 / 3
+"""Density under which an embedding's nonzeros take less room than all of it, with some margin for speed."""
 
-class Linear(nn.Module):
-    """A linear layer whose weight is dense, sparse beside its parameter, or sparse alone."""
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True):
-        """Make a dense layer. Its weights are whatever the memory held: the model sets them."""
+class Weighted(nn.Module):
+    """A layer whose weight is dense, sparse beside its parameter, or sparse alone."""
+
+    def __init__(self, rows: int, columns: int):
+        """Make a dense one. Its weights are whatever the memory held: the model sets them."""
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.weight = nn.Parameter(torch.empty(rows, columns))
         self.matrix: SparseMatrix | None = None
-        self.weight_gradient: Literal["dense", "live"] = "dense"
-        """Which entries of a weight with a `matrix` beside it get a gradient: "dense" all, "live" its nonzeros."""
 
     @property
     def is_frozen(self) -> bool:
@@ -35,17 +37,9 @@ class Linear(nn.Module):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Outputs and inputs."""
+        """Rows and columns of the weight: outputs and inputs, or tokens and channels."""
         rows, columns = self.matrix.shape if self.matrix is not None else self.weight.shape
         return rows, columns
-
-    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        if self.matrix is None:
-            return F.linear(x, self.weight, self.bias)
-        if self.is_frozen:
-            return sparse_linear(x, self.matrix, self.bias)
-        precision: Literal["bf16", "fp32"] = "bf16" if torch.is_autocast_enabled(x.device.type) else "fp32"
-        return trained_linear(x, self.weight, self.bias, self.matrix, precision, self.weight_gradient)
 
     def freeze(self, matrix: SparseMatrix | None = None) -> None:
         """Hold nothing but the nonzeros, by default the weight's own."""
@@ -85,7 +79,43 @@ class Linear(nn.Module):
         if self.is_frozen and key in unexpected:
             unexpected.remove(key)
 
+
+class Linear(Weighted):
+    """A linear layer."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True):
+        super().__init__(outputs, inputs)
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.weight_gradient: Literal["dense", "live"] = "dense"
+        """Which entries of a weight with a `matrix` beside it get a gradient: "dense" all, "live" its nonzeros."""
+
+    def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
+        if self.matrix is None:
+            return F.linear(x, self.weight, self.bias)
+        if self.is_frozen:
+            return sparse_linear(x, self.matrix, self.bias)
+        precision: Literal["bf16", "fp32"] = "bf16" if torch.is_autocast_enabled(x.device.type) else "fp32"
+        return trained_linear(x, self.weight, self.bias, self.matrix, precision, self.weight_gradient)
+
     def extra_repr(self) -> str:
         outputs, inputs = self.shape
         held = "" if self.matrix is None else f", density={self.matrix.density:.4g}"
         return f"{inputs}, {outputs}, bias={self.bias is not None}{held}"
+
+
+class Embedding(Weighted):
+    """Rows of the weight, by the numbers of tokens."""
+
+    def forward(self, tokens: Int64[Tensor, "*rows"]) -> Float[Tensor, "*rows channels"]:
+        return F.embedding(tokens, self.weight) if self.matrix is None else self.matrix.rows(tokens)
+
+    def freeze(self, matrix: SparseMatrix | None = None) -> None:
+        """Hold nothing but the nonzeros, by default the weight's own, where they take less room than the weight."""
+        matrix = SparseMatrix.from_dense(self.weight.detach()) if matrix is None else matrix
+        if matrix.density < EMBEDDING_BELOW:
+            super().freeze(matrix)
+
+    def extra_repr(self) -> str:
+        tokens, channels = self.shape
+        held = "" if self.matrix is None else f", density={self.matrix.density:.4g}"
+        return f"{tokens}, {channels}{held}"

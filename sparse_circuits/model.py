@@ -28,7 +28,7 @@ from sparse_circuits.generation import generate
 from sparse_circuits.kernels import decode
 from sparse_circuits.kernels.attention import attention
 from sparse_circuits.kernels.fused import add_rows
-from sparse_circuits.linear import Linear
+from sparse_circuits.linear import Embedding, Linear
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose, match_sites
 from sparse_circuits.sparsity import abs_topk
 from sparse_circuits.tokenizer import Tokenizer
@@ -55,7 +55,7 @@ class GPT(nn.Module):
         self.config = config = config.resolved()
         self.tokenizer: Tokenizer | None = None
         self.folder: Path | None = None
-        self.wte = nn.Embedding(config.vocab_size, config.d_model)
+        self.wte = Embedding(config.vocab_size, config.d_model)
         if config.positions != "none":
             width = config.d_model if config.positions == "learned" else config.d_position
             self.wpe = nn.Embedding(config.block_size, width)
@@ -64,7 +64,7 @@ class GPT(nn.Module):
         self.ln_f = _norm(config, config.d_model)
         self.lm_head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_embeddings:
-            self.lm_head.weight = cast(nn.Parameter, self.wte.weight)
+            self.lm_head.weight = self.wte.weight
         self.register_buffer("final_logits_bias", torch.zeros(config.vocab_size))
         if config.bigram_table == "learned":
             self.bigram_table = nn.Parameter(torch.zeros(config.vocab_size, config.vocab_size))

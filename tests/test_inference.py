@@ -14,7 +14,7 @@ from sparse_circuits.config import GPTConfig, SparsityConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.inference import sparsify
 from sparse_circuits.kernels.products import SparseMatrix
-from sparse_circuits.linear import Linear
+from sparse_circuits.linear import Embedding, Linear
 from sparse_circuits.model import GPT
 from sparse_circuits.pretraining import project
 
@@ -89,7 +89,7 @@ def test_it_is_the_same_model_to_a_circuit_and_shares_its_other_tensors(tmp_path
     fast = sparsify(model)
     assert checkpoint.model_hash(fast) == checkpoint.model_hash(model)
     assert fast.folder == tmp_path
-    assert fast.wte.weight.data_ptr() == model.wte.weight.data_ptr()
+    assert fast.ln_f.weight.data_ptr() == model.ln_f.weight.data_ptr()
     assert sparsify(fast).lm_head.matrix is fast.lm_head.matrix
     checkpoint.save(fast, tmp_path / "again")
     assert checkpoint.model_hash(checkpoint.load(tmp_path / "again")) == checkpoint.model_hash(model)
@@ -104,6 +104,8 @@ def test_a_folder_loads_sparse(changes: dict[str, Any], density: float, tmp_path
     layers = [module for module in loaded.modules() if isinstance(module, Linear)]
     assert len(layers) == 9
     assert all(layer.is_frozen for layer in layers)
+    assert loaded.wte.is_frozen == model.sparsify().wte.is_frozen == (density < 1)
+    assert loaded.wte.matrix is None or (loaded.wte.matrix is loaded.lm_head.matrix) == model.config.tied_embeddings
     assert not any(p.requires_grad for p in loaded.parameters())
     tokens = torch.randint(0, 40, (2, 9), generator=torch.Generator().manual_seed(1))
     assert torch.equal(loaded(tokens), model.sparsify()(tokens))
@@ -125,6 +127,31 @@ def test_a_frozen_layer_shows_its_weight() -> None:
     assert layer.shape == weight.shape
     assert "weight" not in dict(layer.named_parameters())
     assert "density=" in repr(layer)
+
+
+def test_a_frozen_embedding_is_the_dense_one() -> None:
+    model = model_of({})
+    frozen, tokens = model.sparsify().wte, torch.arange(40).view(4, 10).T
+    assert frozen.is_frozen
+    assert frozen.shape == (40, 24)
+    assert dict(frozen.named_parameters()) == {}
+    assert repr(frozen) == "Embedding(40, 24, density=0.009375)"
+    assert torch.equal(frozen.weight, model.wte.weight)
+    assert torch.equal(frozen(tokens), model.wte(tokens))
+    assert frozen(tokens[:0]).shape == (0, 4, 24)
+    for wrong in (-1, 40):
+        with pytest.raises(InputError, match="expected numbers from 0 to 39 on the CPU"):
+            frozen(torch.tensor([0, wrong]))
+
+
+@pytest.mark.parametrize(("nonzeros", "is_sparse"), [(15, True), (16, False)])
+def test_an_embedding_that_is_not_sparse_stays_dense(nonzeros: int, is_sparse: bool) -> None:
+    layer = Embedding(8, 6)
+    with torch.no_grad():
+        layer.weight.view(-1).copy_(torch.arange(48) < nonzeros)
+    layer.freeze()
+    assert layer.is_frozen == is_sparse
+    assert torch.equal(layer(torch.arange(8)).view(-1), (torch.arange(48) < nonzeros).float())
 
 
 def test_a_matrix_beside_it_does_not_hide_the_parameter() -> None:
@@ -152,7 +179,8 @@ def test_a_state_is_loaded_into_a_sparse_model() -> None:
     assert torch.allclose(sparse(tokens), model(tokens), atol=1e-5)
     sparse.load_state_dict(other.state_dict())
     assert torch.allclose(sparse(tokens), other(tokens), atol=1e-5)
-    with pytest.raises(RuntimeError, match=r"size mismatch for lm_head\.weight"):
-        sparse.load_state_dict(before | {"lm_head.weight": torch.zeros(40, 23)})
-    with pytest.raises(RuntimeError, match=r"Missing key.*lm_head\.weight"):
-        sparse.load_state_dict({name: tensor for name, tensor in before.items() if name != "lm_head.weight"})
+    for key in ("lm_head.weight", "wte.weight"):
+        with pytest.raises(RuntimeError, match=rf"size mismatch for {key}"):
+            sparse.load_state_dict(before | {key: torch.zeros(40, 23)})
+        with pytest.raises(RuntimeError, match=rf"Missing key.*{key}"):
+            sparse.load_state_dict({name: tensor for name, tensor in before.items() if name != key})

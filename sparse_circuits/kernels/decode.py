@@ -3,10 +3,10 @@
 Reading a token with a cache is little arithmetic: a sparse model spends nearly all of the time between its operations.
 `logits` does what `GPT` does for one token a row and no tap, from the embedding to the logits; the blocks of
 `model` are its meaning. What zeros spare: columns of matrices whose input AbsTopK has dropped, and of the keys those
-channels that the query has not. For the latter the keys are held a second time, channel by channel.
+channels that the query has not. For the latter the cache is taken over: its keys then lie channel by channel.
 
 1. `_Plan`: a table of addresses, once for each pair of a model and a cache; it holds while no part is exchanged.
-2. `_Plan._follow`: each step extends the turned keys; after anything else was done with the cache they are made anew.
+2. `_Plan._take_over`: before the first step, and after the cache was written in another way or its rows copied.
 3. `decode_loops.step`: rows in parallel, each on one thread.
 
 Models it does not know (dense, not in float32, with hooks or modules of another kind) go the ordinary way.
@@ -30,8 +30,8 @@ from sparse_circuits.kernels.sizes import LINE
 
 loops = Loops("decode_loops")
 _JOB = job_type(
-    "table kept guesses tokens places wte wpe bias bigram logits layers d_model d_position heads d_head mlp vocab "
-    "capacity room scheme centred gelu relu_stream",
+    "table kept guesses tokens places wte wte_start wte_column wpe bias bigram logits layers d_model d_position heads "
+    "d_head mlp vocab capacity room fresh scheme centred gelu relu_stream",
     "epsilon",
 )
 _SCHEMES = {"none": layout.NO_POSITIONS, "learned": layout.LEARNED}
@@ -45,7 +45,7 @@ def logits(model: Any, tokens: Int64[Tensor, "B one"], cache: Any) -> Float[Tens
     """
     if tokens.shape[1] != 1 or not len(tokens) or cache.longest == 0 or torch.is_autocast_enabled("cpu"):
         return None
-    if any(layer.held is None for layer in cache.layers) or kernels.choose(model.wte.weight).name != "cpu":
+    if any(layer.held is None for layer in cache.layers) or kernels.choose(model.ln_f.weight).name != "cpu":
         return None
     plan = _plans.get(cache)
     if plan is None or not plan.holds(model, cache):
@@ -64,16 +64,13 @@ class _Plan:
         self._addresses = [tensor.data_ptr() for tensor in self._tensors]
         self._things = [(place, name, place[name]) for place, name in _things(model)]
         self._hooks = _hooks(model)
-        self._capacity, self._width = cache.capacity, config.heads_width
         self._room = -(-cache.capacity // LINE) * LINE
         self._table = np.zeros((config.n_layer + 1, layout.COLUMNS), np.int64)
         self._kept = np.array([_kept(config, place) for place in ABS_TOPK_SITES])
-        self._held: list[Any] = []
-        self._turned: Tensor | None = None
-        self._readings = -1
-        self._filled: list[int] = []
+        self._guesses = np.zeros((0, config.n_layer, layout.PLACES), np.int32)
         self._write_table(model)
-        self._job = self._describe(model)
+        self._job = self._describe(model, cache)
+        self._take_over(cache)
 
     def _write_table(self, model: Any) -> None:
         for line, block in zip(self._table, model.blocks, strict=False):
@@ -94,14 +91,16 @@ class _Plan:
         self._table[-1, layout.NORM_1 : layout.NORM_1 + 2] = _of_norm(model.ln_f)
         self._table[-1, layout.C_ATTN : layout.C_ATTN + 5] = _of_matrix(model.lm_head)
 
-    def _describe(self, model: Any) -> Any:
+    def _describe(self, model: Any, cache: Any) -> Any:
         """The job, but for what changes from step to step."""
         config, positions = model.config, model.config.positions
-        epsilon = model.ln_f.eps
+        epsilon, embedding = model.ln_f.eps, model.wte.matrix
         return _JOB(
             table=self._table.ctypes.data,
             kept=self._kept.ctypes.data,
-            wte=at(model.wte.weight),
+            wte=at(model.wte.weight if embedding is None else embedding.value),
+            wte_start=0 if embedding is None else at(embedding.start),
+            wte_column=0 if embedding is None else at(embedding.column),
             wpe=0 if positions == "none" else at(model.wpe.weight),
             bias=at(model.final_logits_bias),
             bigram=0 if config.bigram_table == "none" else at(model.bigram_table),
@@ -112,7 +111,7 @@ class _Plan:
             d_head=config.head_width,
             mlp=config.mlp_width,
             vocab=config.vocab_size,
-            capacity=self._capacity,
+            capacity=cache.capacity,
             room=self._room,
             scheme=_SCHEMES.get(positions, layout.CONCATENATED),
             centred=config.norm == "layer",
@@ -137,53 +136,39 @@ class _Plan:
         tokens, places = tokens.contiguous(), cache.lengths
         result = torch.empty(rows, 1, job.vocab)
         job.tokens, job.places, job.logits = at(tokens), at(places), at(result)
-        self._follow(cache, rows)
-        job.total = rows
+        if any(layer.odd is None for layer in cache.layers):
+            self._take_over(cache)
+        if len(self._guesses) < rows:
+            self._guesses = np.zeros((rows, *self._guesses.shape[1:]), np.int32)
+            job.guesses = self._guesses.ctypes.data
+        job.fresh, job.total = cache.fresh, rows
         start(loops.step, job)
         return result
 
-    def _follow(self, cache: Any, rows: int) -> None:
-        """Bring the turned keys up to date."""
-        held = [layer.held for layer in cache.layers]
-        moved = len(held) != len(self._held) or any(a is not b for a, b in zip(held, self._held, strict=True))
-        if moved:
-            self._place(held, rows)
-        after_step = cache.readings == self._readings + 1 and cache.filled == [count + 1 for count in self._filled]
-        self._readings, self._filled = cache.readings, cache.filled
-        if moved or not after_step:
-            self._job.total = rows * len(held)
-            start(loops.turn, self._job)
-
-    def _place(self, held: list[Any], rows: int) -> None:
-        """Note where the cache lies, and make room for its keys turned."""
-        layers = len(held)
-        if self._turned is None or self._turned.shape[1] < rows:
-            self._turned = torch.empty(layers, rows, self._room, self._width)
-            self._odd = np.zeros((layers, rows), np.int64)
-            self._guesses = np.zeros((rows, layers, layout.PLACES), np.int32)
-            self._job.guesses = self._guesses.ctypes.data
-        self._held = held
-        for layer, (keys, values) in enumerate(held):
-            addresses = [at(keys), at(values), at(self._turned[layer]), self._odd[layer].ctypes.data]
-            self._table[layer, layout.KEYS : layout.ODD + 1] = addresses
+    def _take_over(self, cache: Any) -> None:
+        """Have the keys channel by channel, and note where the cache lies."""
+        for line, layer in zip(self._table, cache.layers, strict=False):
+            layer.turn(self._room)
+            line[layout.KEYS : layout.ODD + 1] = [*map(at, layer.held), at(layer.odd)]
 
 
 def _knows(model: Any, cache: Any) -> bool:
     """Whether the model is one whose forward pass is the compiled one, as it is now."""
-    from sparse_circuits.linear import Linear
+    from sparse_circuits.linear import Embedding, Linear
     from sparse_circuits.model import GPT, MLP, Attention, Block
 
     config = model.config
     norm = nn.RMSNorm if config.norm == "rms" else nn.LayerNorm
-    kinds = {GPT, Block, Attention, MLP, Linear, norm, nn.Embedding, nn.ModuleList}
+    kinds = {GPT, Block, Attention, MLP, Linear, Embedding, norm, nn.Embedding, nn.ModuleList}
     modules = list(model.modules())
-    tensors = [*_tensors(model), *(tensor for layer in cache.layers for tensor in layer.held)]
+    keys, values = zip(*(layer.held for layer in cache.layers), strict=True)
+    tensors = [*_tensors(model), *values]
     return (
         all(type(module) in kinds and "forward" not in vars(module) for module in modules)
         and all(module.is_frozen for module in modules if isinstance(module, Linear))
         and all(module.config == config for module in modules if type(module) in (Block, Attention, MLP))
         and len({module.eps for module in modules if type(module) is norm}) == 1
-        and all(tensor.dtype == torch.float32 and refuses(tensor) is None for tensor in tensors)
+        and all(tensor.dtype == torch.float32 and refuses(tensor) is None for tensor in [*tensors, *keys])
         and all(tensor.is_contiguous() for tensor in tensors)
         and not any(_hooks(model))
     )

@@ -1,7 +1,7 @@
 """The compiled side of decoding: one new position of each row through all layers, as `decode` describes it.
 
-1. `turn`: the keys that are in the cache, channel by channel, as the scores want them.
-2. `step`: embedding, blocks, final norm, unembedding; a row at a time, each on one thread.
+`step`: embedding, blocks, final norm, unembedding; a row at a time, each on one thread. In the cache the keys lie
+channel by channel, the values position by position.
 
 A job has a table of addresses, one line a layer and one for what follows the last; `decode_table` names its columns.
 """
@@ -16,7 +16,6 @@ from numba.extending import intrinsic
 
 from sparse_circuits.kernels.bits import kept_of, keys_of
 from sparse_circuits.kernels.blocks import LANES, LINE, accumulate, lowest_bit, nonzero_bits
-from sparse_circuits.kernels.blocks import transpose as transpose_block
 from sparse_circuits.kernels.claims import first_turn, pointer, share
 from sparse_circuits.kernels.decode_table import (
     ATTN_IN,
@@ -40,7 +39,6 @@ from sparse_circuits.kernels.decode_table import (
     POST_ATTN,
     POST_MLP,
     SINK,
-    TURNED,
     VALUES,
     Q,
 )
@@ -183,25 +181,21 @@ def _weigh(line, seen, top, sink):
 
 @njit
 @no_type_check
-def _scores(job, table, row, seen, q, number, factor, begin, scores):
+def _scores(job, table, row, seen, q, number, factor, scores):
     """Inner products of the query with the `seen` first keys, from those channels where the query is not zero."""
     d_head, width, scale = job.d_head, job.heads * job.d_head, np.float32(1 / np.sqrt(job.d_head))
     # A zero of the query times NaN or infinity is NaN.
-    odd, count = pointer(table[ODD], np.int64(0))[row] != 0, 0
+    odd, lines = pointer(table[ODD], np.int64(0))[0] != 0, job.room // LINE
+    numbers, factors = number.ctypes.data, factor.ctypes.data
+    keys, target = table[KEYS] + FLOAT * row * job.room * width, scores.ctypes.data
     for head in range(job.heads):
-        begin[head] = count
+        count = 0
         for channel in range(head * d_head, (head + 1) * d_head):
-            number[count] = channel
+            number[count] = channel * lines
             factor[count] = q[channel] * scale
             count += odd or q[channel] != _ZERO
-    begin[job.heads] = count
-    numbers, factors = number.ctypes.data, factor.ctypes.data
-    # Tile after tile, since memory is quickest when it is read in its order.
-    for key in range(0, seen, LINE):
-        tile = table[TURNED] + FLOAT * (row * job.room + key) * width
-        for head in range(job.heads):
-            target = scores.ctypes.data + FLOAT * (head * job.room + key)
-            accumulate(tile, numbers, factors, begin[head], begin[head + 1], _ZERO, target)
+        for key in range(0, seen, LINE):
+            accumulate(keys + FLOAT * key, numbers, factors, 0, count, _ZERO, target + FLOAT * (head * job.room + key))
 
 
 @intrinsic
@@ -254,9 +248,9 @@ def _add_values(job, values, seen, scores, y):
 @no_type_check
 def _attend(job, table, row, seen, q, space, y):
     """y = attention of the query over the `seen` first positions of a row."""
-    number, factor, begin, scores = space
+    number, factor, scores = space
     sink = pointer(table[SINK], _ZERO)
-    _scores(job, table, row, seen, q, number, factor, begin, scores)
+    _scores(job, table, row, seen, q, number, factor, scores)
     for head in range(job.heads):
         line = scores[head]
         _weigh(line, seen, _largest(line, seen), sink[head] if table[SINK] != 0 else np.float32(-np.inf))
@@ -266,22 +260,23 @@ def _attend(job, table, row, seen, q, space, y):
 @njit
 @no_type_check
 def _remember(job, table, row, position, k, v):
-    """Write a key and a value into the cache, and the key into what is turned, where zeros are already."""
+    """Write a key and a value into the cache; of the key only what is not zero, where nobody has written yet."""
     width = job.heads * job.d_head
-    place = FLOAT * (row * job.capacity + position) * width
-    keys, values = pointer(table[KEYS] + place, _ZERO), pointer(table[VALUES] + place, _ZERO)
-    first = row * job.room * width + position // LINE * LINE * width + position % LINE
-    turned, check = pointer(table[TURNED] + FLOAT * first, _ZERO), _ZERO
+    keys = pointer(table[KEYS] + FLOAT * (row * job.room * width + position), _ZERO)
+    values, check = pointer(table[VALUES] + FLOAT * (row * job.capacity + position) * width, _ZERO), _ZERO
     for j in range(width):
-        keys[j], values[j] = k[j], v[j]
+        values[j] = v[j]
         check += k[j] * _ZERO
+    fresh = position >= job.fresh
     for word in range(0, width, WORD):
-        bits = _word(k, word, min(WORD, width - word))
+        size = min(WORD, width - word)
+        bits = _word(k, word, size) if fresh else ~(np.int64(-2) << size - 1)
         while bits != 0:
             j = word + lowest_bit(bits)
             bits &= bits - 1
-            turned[j * LINE] = k[j]
-    pointer(table[ODD], np.int64(0))[row] |= check != check
+            keys[j * job.room] = k[j]
+    if check != check:
+        pointer(table[ODD], np.int64(0))[0] = 1
 
 
 @njit
@@ -333,6 +328,21 @@ def _block(job, table, kept, guesses, row, position, positions, residual, a, b, 
     _add(job, residual, a, kept[POST_MLP], guesses, POST_MLP, keys)
 
 
+@njit
+@no_type_check
+def _embed(job, token, residual):
+    """The embedding's row, which is stored densely or as its nonzeros."""
+    wte, start_of = pointer(job.wte, _ZERO), pointer(job.wte_start, np.int32(0))
+    column = pointer(job.wte_column, np.int32(0))
+    if job.wte_start == 0:
+        for j in range(job.d_model):
+            residual[j] = wte[token * job.d_model + j]
+    else:
+        residual[:] = _ZERO
+        for entry in range(start_of[token], start_of[token + 1]):
+            residual[column[entry]] = wte[entry]
+
+
 @no_type_check
 def step(job_at):
     """Read one token in each of `total` rows: its logits, and in the cache its keys and values."""
@@ -341,15 +351,12 @@ def step(job_at):
     table = carray(pointer(job.table, np.int64(0)), (job.layers + 1, COLUMNS))
     kept = carray(pointer(job.kept, np.int64(0)), PLACES)
     tokens, places = pointer(job.tokens, np.int64(0)), pointer(job.places, np.int64(0))
-    wte, wpe, bias = pointer(job.wte, _ZERO), pointer(job.wpe, _ZERO), pointer(job.bias, _ZERO)
-    bigram = pointer(job.bigram, _ZERO)
+    wpe, bias, bigram = pointer(job.wpe, _ZERO), pointer(job.bias, _ZERO), pointer(job.bigram, _ZERO)
     largest = max(d_model + d_position, 3 * job.heads * job.d_head, job.mlp) + LANES
     residual, positions = np.empty(d_model, np.float32), np.empty(d_position, np.float32)
     a, b, keys = np.empty(largest, np.float32), np.empty(largest, np.float32), np.empty(largest, np.int32)
     scores = np.empty((job.heads, job.room), np.float32)
-    channels = job.heads * job.d_head + 1
-    begin = np.empty(job.heads + 1, np.int64)
-    space = np.empty(channels, np.int32), np.empty(channels, np.float32), begin, scores
+    space = np.empty(job.d_head + 1, np.int32), np.empty(job.d_head + 1, np.float32), scores
     turn = first_turn(job)
     while True:
         start, stop, turn = share(job, turn)
@@ -357,8 +364,7 @@ def step(job_at):
             break
         for row in range(start, stop):
             token, position = tokens[row], places[row]
-            for j in range(d_model):
-                residual[j] = wte[token * d_model + j]
+            _embed(job, token, residual)
             if job.scheme == LEARNED:
                 for j in range(d_model):
                     residual[j] += wpe[position * d_model + j]
@@ -376,39 +382,3 @@ def step(job_at):
             if job.bigram != 0:
                 for j in range(vocab):
                     y[j] += bigram[token * vocab + j]
-
-
-@no_type_check
-def turn(job_at):
-    """Turn the keys of `total` pairs of a row and a layer: in each tile a channel's LINE keys lie side by side.
-
-    Behind the last key of a row are zeros.
-    """
-    job = carray(job_at, 1)[0]
-    table = carray(pointer(job.table, np.int64(0)), (job.layers + 1, COLUMNS))
-    places, width = pointer(job.places, np.int64(0)), job.heads * job.d_head
-    segment = first_turn(job)
-    while True:
-        start, stop, segment = share(job, segment)
-        if start == stop:
-            break
-        for number in range(start, stop):
-            row, layer = number // job.layers, number % job.layers
-            source = table[layer, KEYS] + FLOAT * row * job.capacity * width
-            target = table[layer, TURNED] + FLOAT * row * job.room * width
-            keys, turned, filled = pointer(source, _ZERO), pointer(target, _ZERO), places[row]
-            whole, check = width // LANES * LANES, _ZERO
-            for j in range(filled // LINE * LINE * width, job.room * width):
-                turned[j] = _ZERO
-            for key in range(0, filled // LANES * LANES, LANES):
-                tile = target + FLOAT * (key // LINE * LINE * width + key % LINE)
-                for channel in range(0, whole, LANES):
-                    begin = source + FLOAT * (key * width + channel)
-                    transpose_block(begin, width, LANES - 1, tile + FLOAT * channel * LINE, LINE, 0)
-            for key in range(filled):
-                tile = key // LINE * LINE * width + key % LINE
-                for channel in range(whole if key < filled // LANES * LANES else 0, width):
-                    turned[tile + channel * LINE] = keys[key * width + channel]
-            for j in range(filled * width):
-                check += keys[j] * _ZERO
-            pointer(table[layer, ODD], np.int64(0))[row] = check != check

@@ -104,20 +104,21 @@ def fill(job_at):
 
 @no_type_check
 def spread(job_at):
-    """Write `total` rows of a matrix to y, with their zeros."""
+    """Write `total` rows of a matrix to y, with their zeros: those whose numbers are at x, or else all in order."""
     job = carray(job_at, 1)[0]
     start_of, column = pointer(job.start, np.int32(0)), pointer(job.column, np.int32(0))
     value, y = pointer(job.value, np.float32(0)), pointer(job.y, np.float32(0))
-    turn = first_turn(job)
+    rows, turn = pointer(job.x, np.int64(0)), first_turn(job)
     while True:
         start, stop, turn = share(job, turn)
         if start == stop:
             break
-        for row in range(start, stop):
+        for place in range(start, stop):
+            row = rows[place] if job.x != 0 else place
             for j in range(job.columns):
-                y[row * job.columns + j] = np.float32(0)
+                y[place * job.columns + j] = np.float32(0)
             for entry in range(start_of[row], start_of[row + 1]):
-                y[row * job.columns + column[entry]] = value[entry]
+                y[place * job.columns + column[entry]] = value[entry]
 
 
 @no_type_check

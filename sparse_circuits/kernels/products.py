@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -119,9 +119,23 @@ class SparseMatrix:
 
     def dense(self) -> Float[Tensor, "rows columns"]:
         """The matrix with its zeros."""
-        result = self.value.new_empty(self.shape)
+        return self._spread(self.value.new_empty(self.shape))
+
+    def rows(self, numbers: Int64[Tensor, "*leading"]) -> Float[Tensor, "*leading columns"]:
+        """The rows of these numbers, with their zeros.
+
+        Raises:
+            InputError: a number is no row's, or they are not on the CPU.
+        """
+        numbers, last = numbers.contiguous(), self.shape[0] - 1
+        if not numbers.is_cpu or (numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) <= last):
+            raise InputError(f"SparseMatrix.rows: expected numbers from 0 to {last} on the CPU, got {numbers}")
+        return self._spread(self.value.new_empty(*numbers.shape, self.shape[1]), numbers.data_ptr())
+
+    def _spread(self, result: Tensor, numbers: int = 0) -> Tensor:
         job = self._job()
-        job.total, job.claim, job.y = self.shape[0], _claim(self.shape[1]), result.data_ptr()
+        job.total, job.claim = result.shape[:-1].numel(), _claim(self.shape[1])
+        job.x, job.y = numbers, result.data_ptr()
         _start(product_loops.spread, job)
         return result
 

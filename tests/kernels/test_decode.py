@@ -43,13 +43,15 @@ choices = st.builds(
 
 
 def frozen(config: GPTConfig, seed: int = 0) -> GPT:
-    """A sparse model of which some entries are zero."""
+    """A sparse model of which some entries are zero; the embedding is sparse where `seed` is odd."""
     model = randomised(config, seed, torch.float32)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             if tensor.ndim == 2 and name.startswith(("h.", "lm_head")):
                 tensor *= torch.rand(tensor.shape, generator=generator) < 0.4
+            if name == "wte.weight" and seed % 2:
+                tensor *= torch.rand(tensor.shape, generator=generator) < 0.2
     return model.sparsify()
 
 
@@ -84,7 +86,7 @@ def assert_same_cache(left: Cache, right: Cache) -> None:
     for one, other in zip(left.layers, right.layers, strict=True):
         assert one.held is not None
         assert other.held is not None
-        for row, count in enumerate(left.filled):
+        for row, count in enumerate(left.lengths.tolist()):
             for a, b in zip(one.held, other.held, strict=True):
                 assert_close(a[row, :count], b[row, :count])
 
@@ -140,7 +142,7 @@ def test_what_else_is_done_with_the_cache_is_seen() -> None:
     texts = some_tokens(model.config, rows=3, length=20)
     ours, theirs = filled(model, texts, [5, 2, 4]), filled(model, texts, [5, 2, 4])
     for step in range(5):
-        tokens = texts[: len(ours.filled), step : step + 1]
+        tokens = texts[: len(ours.lengths), step : step + 1]
         assert_close(compiled(model, tokens, ours), by_blocks(model, tokens, theirs))
         for cache in (ours, theirs):
             cache.advance(0 if step == 0 else 1)
@@ -152,6 +154,55 @@ def test_what_else_is_done_with_the_cache_is_seen() -> None:
         if step == 3:
             model.ln_f.weight = torch.nn.Parameter(2 * model.ln_f.weight.detach(), requires_grad=False)
     assert_same_cache(ours, theirs)
+
+
+@given(
+    actions=st.lists(st.sampled_from(["step", "guess", "blocks", "several", "drop", "copy"]), min_size=2, max_size=7),
+    wrong=st.sampled_from([None, float("nan"), float("inf")]),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_cache_may_be_used_in_any_way_between_steps(actions: list[str], wrong: float | None) -> None:
+    model = frozen(small(block_size=20, abs_topk=0.3, abs_topk_sites=("attn_q", "attn_k")))
+    texts = some_tokens(model.config, rows=4, length=20)
+    ours, theirs = filled(model, texts[:3], [5, 2, 4]), filled(model, texts[:3], [5, 2, 4])
+    for cache in (ours, theirs):
+        held = cache.layers[1].held
+        assert held is not None
+        if wrong is not None:
+            held[0][0, 0, 3] = wrong
+    for number, action in enumerate([*actions, "step"]):
+        tokens = texts[: len(ours.lengths), number : number + (2 if action == "several" else 1)]
+        if action in ("step", "guess"):
+            assert_close(compiled(model, tokens, ours), by_blocks(model, tokens, theirs))
+        for cache in (ours, theirs):
+            if action in ("step", "guess"):
+                cache.advance([0, 1, 0, 1][: len(tokens)] if action == "guess" else 1)
+            elif action in ("blocks", "several"):
+                by_blocks(model, tokens, cache)
+                cache.advance(1)
+            else:
+                cache.take([0, 2, 1, 2][: len(tokens)] if action == "copy" else [len(tokens) - 1])
+    assert_same_cache(ours, theirs)
+
+
+def test_keys_are_held_once() -> None:
+    """The step turns the cache's own; whatever else writes gets them as they were."""
+    model = frozen(small(block_size=20))
+    texts = some_tokens(model.config, rows=2, length=20)
+    cache = filled(model, texts, [5, 2])
+    before = [layer.held for layer in cache.layers]
+    compiled(model, texts[:, 5:6], cache)
+    cache.advance(1)
+    for layer, old in zip(cache.layers, before, strict=True):
+        assert layer.held is not None
+        assert old is not None
+        keys, values = layer.held
+        assert keys.stride(1) == 1
+        assert keys.untyped_storage().nbytes() == 4 * 2 * keys.shape[2] * 32
+        assert torch.equal(keys[0, :5], old[0][0, :5])
+        assert values is old[1]
+    by_blocks(model, texts[:, 6:7], cache)
+    assert all(layer.held is not None and layer.held[0].is_contiguous() for layer in cache.layers)
 
 
 def test_it_is_used_where_it_may_be() -> None:
