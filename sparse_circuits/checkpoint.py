@@ -50,7 +50,8 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
 
     Args:
         sparse: hold and multiply the matrices sparsely, as `GPT.sparsify` does; the dense ones are never made. "auto"
-            does so on the CPU where all of them are stored sparsely.
+            does so where all of them are stored sparsely, on the CPU: on CUDA, where nothing has been measured, only
+            True does.
 
     Raises:
         InputError: there is no such folder, or a file in it is missing, cut short, of a newer format or does not
