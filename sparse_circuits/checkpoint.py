@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from sparse_circuits.config import GPTConfig, from_json, to_json
+from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import from_json, to_json
 from sparse_circuits.files import atomic_write, read_json, write_json
 from sparse_circuits.kernels.products import SparseMatrix
 from sparse_circuits.linear import Linear
