@@ -3,8 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/fused.py [--repeats 15] [--only norm gelu] [--json]
 
 1. Activations, forward and forward with backward: RMSNorm, GELU and ReLU with AbsTopK after them, the masks of pruning.
-   The other side is PyTorch's operations, one after the other, and this
-   library's own AbsTopK.
+   The other side is PyTorch's operations, one after the other, and this library's own AbsTopK.
 2. The loss and the bigram table's rows, with their gradients.
 3. The update of twelve matrices of 1024 x 4096 at 1/16 and 1/64, of which rows or columns keep four: norm of the
    gradients, scaling, AdamW (fused) and the projection, against `total_square` and `adamw_project_`.
