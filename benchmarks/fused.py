@@ -2,9 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/fused.py [--repeats 15] [--only norm gelu] [--json]
 
-1. Activations, forward and forward with backward: RMSNorm, GELU and ReLU with AbsTopK after them, the masks of pruning,
-   AbsTopK on top of the residual stream. The other side is PyTorch's operations, one after the other, and this
-   library's own AbsTopK.
+1. Activations, forward and forward with backward: RMSNorm, GELU and ReLU with AbsTopK after them, the masks of pruning.
+   The other side is PyTorch's operations, one after the other, and this library's own AbsTopK.
 2. The loss and the bigram table's rows, with their gradients.
 3. The update of twelve matrices of 1024 x 4096 at 1/16 and 1/64, of which rows or columns keep four: norm of the
    gradients, scaling, AdamW (fused) and the projection, against `total_square` and `adamw_project_`.
@@ -57,7 +56,7 @@ class Options:
     repeats: int = 15
     """How often each side is timed."""
     only: tuple[str, ...] = ()
-    """Cases to run: norm, gelu, relu, hold, keep-hold, gelu-hold, add, loss, rows, update; all if none is given."""
+    """Cases to run: norm, gelu, relu, hold, keep-hold, gelu-hold, loss, rows, update; all if none is given."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -90,7 +89,7 @@ def compare(case: str, theirs: Callable[[], object], ours: Callable[[], object],
 
 
 def activations(n: int, k: int, dtype: torch.dtype) -> dict[str, tuple[Function, Function]]:
-    """By case: PyTorch's way, and the fused one; both take x, a norm's weight, a mask, what is held, and a stream."""
+    """By case: PyTorch's way, and the fused one; both take x, a norm's weight, a mask and what is held."""
 
     def mix(x: Tensor, m: Tensor, h: Tensor) -> Tensor:
         m, h = m.to(x.dtype), h.to(x.dtype)
@@ -98,21 +97,20 @@ def activations(n: int, k: int, dtype: torch.dtype) -> dict[str, tuple[Function,
 
     return {
         "norm": (
-            lambda x, w, m, h, s: abs_topk(F.rms_norm(x, (n,), w.to(dtype)), k),
-            lambda x, w, m, h, s: fused.keep_norm(x, w, k),
+            lambda x, w, m, h: abs_topk(F.rms_norm(x, (n,), w.to(dtype)), k),
+            lambda x, w, m, h: fused.keep_norm(x, w, k),
         ),
-        "gelu": (lambda x, w, m, h, s: abs_topk(F.gelu(x), k), lambda x, w, m, h, s: fused.keep_gelu(x, k)),
-        "relu": (lambda x, w, m, h, s: abs_topk(F.relu(x), k), lambda x, w, m, h, s: fused.keep_relu(x, k)),
-        "hold": (lambda x, w, m, h, s: mix(x, m, h), lambda x, w, m, h, s: fused.hold(x, m, h)),
+        "gelu": (lambda x, w, m, h: abs_topk(F.gelu(x), k), lambda x, w, m, h: fused.keep_gelu(x, k)),
+        "relu": (lambda x, w, m, h: abs_topk(F.relu(x), k), lambda x, w, m, h: fused.keep_relu(x, k)),
+        "hold": (lambda x, w, m, h: mix(x, m, h), lambda x, w, m, h: fused.hold(x, m, h)),
         "keep-hold": (
-            lambda x, w, m, h, s: mix(abs_topk(x, k), m, h),
-            lambda x, w, m, h, s: fused.keep_hold(x, k, m, h),
+            lambda x, w, m, h: mix(abs_topk(x, k), m, h),
+            lambda x, w, m, h: fused.keep_hold(x, k, m, h),
         ),
         "gelu-hold": (
-            lambda x, w, m, h, s: mix(abs_topk(F.gelu(x), k), m, h),
-            lambda x, w, m, h, s: fused.keep_gelu(x, k, m, h),
+            lambda x, w, m, h: mix(abs_topk(F.gelu(x), k), m, h),
+            lambda x, w, m, h: fused.keep_gelu(x, k, m, h),
         ),
-        "add": (lambda x, w, m, h, s: s + abs_topk(x, k), lambda x, w, m, h, s: fused.keep_add(s, x, k)),
     }
 
 
@@ -121,12 +119,12 @@ def activation_rows(options: Options) -> Iterator[Row]:
     for rows, n in SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
             x, weight, mask = torch.randn(rows, n).to(dtype), torch.rand(n) + 0.5, torch.rand(n).round()
-            stream, held = torch.randn(rows, n), torch.randn(n)
+            held = torch.randn(n)
             for case, sides in activations(n, n // 4, dtype).items():
                 if options.only and case not in options.only:
                     continue
-                learned = {"norm": (x, weight), "add": (x, stream)}.get(case, (x, mask) if "hold" in case else (x,))
-                both = [_both_ways(side, learned, (x, weight, mask, held, stream)) for side in sides]
+                learned = (x, weight) if case == "norm" else (x, mask) if "hold" in case else (x,)
+                both = [_both_ways(side, learned, (x, weight, mask, held)) for side in sides]
                 where = f"{case} {rows} x {n} {str(dtype).removeprefix('torch.')}"
                 for number, way in enumerate(("forward", "forward and backward")):
                     yield compare(f"{where}, {way}", both[0][number], both[1][number], options.repeats)

@@ -12,8 +12,8 @@ HEAD = """# The file tree
 
 One line a file, taken from the file itself by `python docs/files.py`. Tests mirror the package.
 
-Imports point one way: `config, sites, kernels, sparsity, tokenizer` ← `model, corpus, tasks` ← `checkpoint` ← `loop,
-train` ← `circuits` ← `commands` ← `__main__`, `benchmarks`.
+Imports point one way: `fields, config, sites, kernels, sparsity, tokenizer` ← `model, corpus, tasks` ← `checkpoint` ←
+`loop, train` ← `circuits` ← `commands` ← `__main__`, `benchmarks`.
 """
 
 

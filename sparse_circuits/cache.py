@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sparse_circuits.config import GPTConfig, require
+from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import is_one, require, several, shown, whole
 
 
 class Cache:
@@ -33,9 +34,10 @@ class Cache:
         """An empty cache for `rows` rows of at most `capacity` positions, by default the block size.
 
         Raises:
-            InputError: `rows` is negative, or `capacity` outside 1..block_size.
+            InputError: one of them is no whole number, `rows` is negative, or `capacity` outside 1..block_size.
         """
-        capacity = config.block_size if capacity is None else capacity
+        rows = whole(rows, "rows")
+        capacity = config.block_size if capacity is None else whole(capacity, "capacity")
         require(rows >= 0, f"a cache of {rows} rows; it needs 0 or more")
         require(
             1 <= capacity <= config.block_size,
@@ -80,9 +82,17 @@ class Cache:
         """Keep that many of the positions last read, in each row or row by row.
 
         Raises:
-            InputError: more than were read, or less than none.
+            InputError: more than were read, or less than none; no whole numbers, or not one for each row.
         """
-        each = [counts] * len(self._filled) if isinstance(counts, int) else list(counts)
+        if is_one(counts):
+            each = [whole(counts, "count")] * len(self._filled)
+        else:
+            expected = "how many positions to keep, in each row or row by row"
+            each = [whole(count, "a count") for count in several(counts, "count", expected)]
+            require(
+                len(each) == len(self._filled),
+                f"{len(each)} counts for a cache of {len(self._filled)} rows; give one for each, or one for all",
+            )
         if each and not 0 <= min(each) <= max(each) <= self._read:
             raise InputError(f"cannot keep {counts} positions: {self._read} were read; keep 0 to {self._read}")
         self._read = 0
@@ -97,7 +107,15 @@ class Cache:
         return {row for row, filled in enumerate(self._filled) if filled == self.capacity}
 
     def take(self, rows: Sequence[int]) -> None:
-        """Let row i be what row `rows[i]` was. To drop rows is cheap where each stays, or comes from beyond the end."""
+        """Let row i be what row `rows[i]` was. To drop rows is cheap where each stays, or comes from beyond the end.
+
+        Raises:
+            InputError: `rows` are no rows of the cache.
+        """
+        require(not is_one(rows), f"rows is {shown(rows)}; expected a list of the rows to take")
+        rows = [whole(row, "a row to take") for row in several(rows, "rows", "a list of the rows to take")]
+        if rows and not 0 <= min(rows) <= max(rows) < len(self._filled):
+            raise InputError(f"cannot take the rows {shown(rows)}: the cache has {len(self._filled)}, counted from 0")
         count = len(rows)
         moved = [(row, old) for row, old in enumerate(rows) if row != old]
         if count <= len(self._filled) and all(old >= count for _, old in moved):

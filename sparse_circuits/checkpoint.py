@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from sparse_circuits.config import GPTConfig, from_json, to_json
+from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import from_json, to_json
 from sparse_circuits.files import atomic_write, read_json, write_json
 from sparse_circuits.kernels.products import SparseMatrix
 from sparse_circuits.linear import Linear
@@ -52,7 +53,8 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
 
     Args:
         sparse: hold and multiply the matrices sparsely, as `GPT.sparsify` does; the dense ones are never made. "auto"
-            does so on the CPU where all of them are stored sparsely.
+            does so where all of them are stored sparsely, on the CPU: on CUDA, where nothing has been measured, only
+            True does.
 
     Raises:
         InputError: there is no such folder, or a file in it is missing, cut short, of a newer format or does not

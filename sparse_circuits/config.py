@@ -1,20 +1,17 @@
 """Every setting of the library: frozen dataclasses that are at once Python objects, command-line flags and JSON.
 
 They live together, away from the code that obeys them, so that `--help` never waits for PyTorch to import. Each
-checks itself when it is made, so a config that exists is one that can run. `from_json` refuses what it does not know.
+checks itself when it is made, so a config that exists is one that can run. See `fields` for their way through JSON.
 """
 
 import dataclasses
-import difflib
 import math
-import types
-import typing
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import require, require_choices
 
 ABS_TOPK_SITES = (
     "attn_in",
@@ -36,25 +33,11 @@ LARGEST_SIZE = 1 << 24
 """A bound on every width and count of a model; beyond it PyTorch fails in its own words."""
 
 Positions = Literal["none", "learned", "learned_concat", "sinusoidal_concat"]
-T = TypeVar("T")
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `InputError(message)` unless `condition` holds."""
-    if not condition:
-        raise InputError(message)
 
 
 def check_seed(seed: int) -> None:
     """Refuse a seed that random generators do not take."""
     require(0 <= seed < 1 << 32, f"seed is {seed}; it must be from 0 to 2**32 - 1")
-
-
-def require_choices(config: Any) -> None:
-    """Raise `InputError` where a field of the dataclass `config` is none of its annotated choices."""
-    for name, hint in typing.get_type_hints(type(config)).items():
-        if typing.get_origin(hint) is Literal:
-            _typed(hint, getattr(config, name), name)
 
 
 @dataclass(frozen=True)
@@ -332,79 +315,3 @@ class PruneConfig:
         require(math.isfinite(self.init_bias), f"init_bias is {self.init_bias}; it must be finite")
         for name in ("runs", "batch_pairs", "eval_pairs", "mean_tokens"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
-
-
-def nearest(name: str, choices: Sequence[str]) -> str:
-    """A sentence piece naming the closest choice and all of them, for error messages."""
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}choose among {', '.join(sorted(choices))}"
-
-
-def to_json(config: Any) -> dict[str, Any]:
-    """The config as plain JSON values; paths become strings, tuples lists."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Path):
-            return str(value)
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return value
-
-    return {key: plain(value) for key, value in dataclasses.asdict(config).items()}
-
-
-def from_json(kind: type[T], values: Any, where: str) -> T:
-    """Build the dataclass `kind` from parsed JSON.
-
-    Args:
-        where: the file, for error messages.
-
-    Raises:
-        InputError: not an object, an unknown or missing key, or a value of the wrong type.
-    """
-    require(isinstance(values, dict), f"{where}: expected a JSON object for {kind.__name__}")
-    hints = typing.get_type_hints(kind)
-    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in fields:
-            raise InputError(f"{where}: unknown key {key!r}; {nearest(key, list(fields))}")
-    for name, item in fields.items():
-        absent = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        require(name in values or not absent, f"{where}: the key {name!r} is missing")
-    try:
-        made = {key: _typed(hints[key], value, f"{where}: {key}") for key, value in values.items()}
-        return kind(**made)
-    except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith(where) else f"{where}: {text}") from None
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the annotated type `hint`; raises InputError when it is another."""
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in options:
-            return None
-        return _typed(next(option for option in options if option is not type(None)), value, where)
-    if origin is Literal:
-        require(value in options, f"{where} is {value!r}; choose among {', '.join(map(repr, options))}")
-        return value
-    if origin is tuple:
-        require(isinstance(value, list), f"{where} is {value!r}; expected a list")
-        return tuple(_typed(options[0], item, where) for item in value)
-    if dataclasses.is_dataclass(hint):
-        return from_json(typing.cast(type, hint), value, where)
-    if hint is Path:
-        require(isinstance(value, str), f"{where} is {value!r}; expected a path")
-        return Path(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        require(abs(value) < 2**1023, f"{where} is a number too large for a float")
-        return float(value)
-    require(
-        isinstance(value, hint) and not (hint is int and isinstance(value, bool)),
-        f"{where} is {value!r}; expected {hint.__name__}",
-    )
-    return value

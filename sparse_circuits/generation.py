@@ -14,7 +14,8 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from numbers import Real
+from typing import Any, Protocol, SupportsIndex, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from sparse_circuits.cache import Cache
-from sparse_circuits.config import GPTConfig, check_seed, require
+from sparse_circuits.config import GPTConfig, check_seed
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import is_one, require, several, shown, whole
 from sparse_circuits.sites import Tap
 from sparse_circuits.tokenizer import Tokenizer
 
@@ -57,6 +59,10 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p"):
+            value = getattr(self, name)
+            is_number = isinstance(value, Real) or (name == "top_p" and value is None)
+            require(is_number, f"{name} is {shown(value)}; expected a number")
         require(
             0 <= self.temperature < math.inf,
             f"temperature is {self.temperature}; it must be 0 or a finite number above",
@@ -114,11 +120,11 @@ class Sampling:
 def generate(
     model: Model,
     prompts: Prompts,
-    max_new_tokens: int = 64,
+    max_new_tokens: SupportsIndex = 64,
     temperature: float = 1.0,
-    top_k: int | None = None,
+    top_k: SupportsIndex | None = None,
     top_p: float | None = None,
-    seed: int | Sequence[int] = 0,
+    seed: SupportsIndex | Sequence[SupportsIndex] = 0,
     stop: Stop = (),
     stream: Stream | None = None,
     tap: Tap | None = None,
@@ -145,19 +151,22 @@ def generate(
         stopped earlier, are filled up with their own last token.
 
     Raises:
-        InputError: no prompt, an empty one, ids outside the vocabulary, a setting out of its range, or logits of NaN
-            or infinity.
+        InputError: no prompt, an empty one, ids outside the vocabulary, a setting of another kind or out of its
+            range, or logits of NaN or infinity.
     """
     config = model.config
-    sampling = Sampling(temperature, top_k, top_p)
-    require(max_new_tokens >= 0, f"max_new_tokens is {max_new_tokens}; it must not be negative")
+    sampling = Sampling(temperature, None if top_k is None else whole(top_k, "top_k"), top_p)
+    count = whole(max_new_tokens, "max_new_tokens")
+    require(count >= 0, f"max_new_tokens is {count}; it must not be negative")
+    for name, function in (("stream", stream), ("tap", tap)):
+        require(function is None or callable(function), f"{name} is {shown(function)}; expected a function")
     texts = _checked(prompts, config.vocab_size)
     seeds = _seeds(seed, len(texts))
     ends = _Ends(stop, config.vocab_size)
-    if max_new_tokens:
-        batch = _Batch(model, texts, max_new_tokens, tap)
+    if count:
+        batch = _Batch(model, texts, count, tap)
         draws = None if temperature == 0 else _Draws(seeds, batch.device)
-        _continue(batch, sampling, draws, ends, stream, max_new_tokens)
+        _continue(batch, sampling, draws, ends, stream, count)
     if isinstance(prompts, Tensor):
         width = max(map(len, texts))
         filled = [text + text[-1:] * (width - len(text)) for text in texts]
@@ -317,7 +326,7 @@ class _Ends:
     """What ends a row."""
 
     def __init__(self, stop: Stop, vocab_size: int):
-        each = [stop] if isinstance(stop, int) else list(stop)
+        each = several(stop, "stop", "a token id, or several ids and sequences of ids")
         sequences = [_ids(one if isinstance(one, Sequence) else [one], "stop", vocab_size) for one in each]
         self._tokens = {sequence[0] for sequence in sequences if len(sequence) == 1}
         self._sequences = [sequence for sequence in sequences if len(sequence) > 1]
@@ -338,6 +347,9 @@ def _checked(prompts: Any, vocab_size: int) -> list[list[int]]:
                 "expected int64 [rows, positions], or a list of one list of token ids for each row"
             )
         prompts = prompts.tolist()
+    if not isinstance(prompts, Iterable):
+        raise InputError(f"prompts are {shown(prompts)}; expected a list of one list of token ids for each row")
+    prompts = list(prompts)
     require(len(prompts) > 0, "there are no prompts; expected one or more, each of one or more token ids")
     return [_ids(prompt, f"prompt {row}", vocab_size) for row, prompt in enumerate(prompts)]
 
@@ -356,15 +368,15 @@ def _ids(given: Any, what: str, vocab_size: int) -> list[int]:
     return ids
 
 
-def _seeds(seed: int | Sequence[int], rows: int) -> list[tuple[int, int]]:
+def _seeds(seed: Any, rows: int) -> list[tuple[int, int]]:
     """The seed of each row's random numbers."""
-    if isinstance(seed, int):
-        check_seed(seed)
-        return [(seed, row) for row in range(rows)]
-    require(len(seed) == rows, f"{len(seed)} seeds for {rows} prompts; give one for each, or one for all")
-    for one in seed:
+    seeds = [whole(one, "seed") for one in several(seed, "seed", "a whole number, or one for each prompt")]
+    for one in seeds:
         check_seed(one)
-    return [(one, 0) for one in seed]
+    if is_one(seed):
+        return [(seeds[0], row) for row in range(rows)]
+    require(len(seeds) == rows, f"{len(seeds)} seeds for {rows} prompts; give one for each, or one for all")
+    return [(one, 0) for one in seeds]
 
 
 def _check_finite(largest: Float[Tensor, "B"]) -> None:

@@ -5,9 +5,10 @@ One meaning each, and three ways to hold W:
 - training, of linear layers: the parameter `weight` and beside it `matrix`, its nonzeros, refreshed after every
   projection; forward and input gradient then cost what the nonzeros cost, and the weight's gradient stays dense
   (Gao et al., section 2.1);
-- frozen: only `matrix`; `weight` is made anew whenever somebody looks at it.
+- frozen: only `matrix`, in float32 on the CPU or CUDA; `weight` is made anew whenever somebody looks at it.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparse_circuits.errors import InputError
+from sparse_circuits.kernels.matrix import DEVICES
 from sparse_circuits.kernels.products import SparseMatrix, sparse_linear, trained_linear
 
 EMBEDDING_BELOW = 1 / 3
@@ -46,6 +49,39 @@ class Weighted(nn.Module):
         self.matrix = SparseMatrix.from_dense(self.weight.detach()) if matrix is None else matrix
         del self._parameters["weight"]
 
+    def destination(self, change: Callable[[Tensor], Tensor]) -> torch.device | None:
+        """Where `matrix` goes when `change` is done to every tensor, as by `to`; None: there is none any more.
+
+        Raises:
+            InputError: a frozen layer would change its dtype, or go where no matrix can be.
+        """
+        if self.matrix is None:
+            return None
+        # Not done to the values: it might work in place.
+        like = change(self.matrix.value.new_empty(0))
+        if like.dtype == torch.float32 and like.device.type in DEVICES:
+            return like.device
+        if self.is_frozen:
+            raise InputError(
+                f"a sparse model computes in float32 on the CPU or CUDA, so it cannot become {like.dtype} on "
+                f"{like.device}; change the dense model instead"
+            )
+        return None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Weighted":
+        matrix, device = self.matrix, self.destination(fn)
+        super()._apply(fn, recurse)
+        self.matrix = None if matrix is None or device is None else matrix.to(device)
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weight" and self.__dict__.get("matrix") is not None and self.is_frozen:
+            raise InputError(
+                "this layer is frozen: it has a sparse matrix in place of its weight; assign "
+                "layer.matrix = SparseMatrix.from_dense(weight) instead"
+            )
+        super().__setattr__(name, value)
+
     def __getattr__(self, name: str) -> Any:
         # Parameters come this way too: they are no attributes of the object.
         if (
@@ -73,7 +109,7 @@ class Weighted(nn.Module):
             missing += [key] if self.is_frozen else []
             return
         if weight.shape == self.shape:
-            self.matrix = SparseMatrix.from_dense(weight)
+            self.matrix = SparseMatrix.from_dense(weight.to(self.matrix.value.device))
         elif self.is_frozen:
             errors.append(f"size mismatch for {key}: {tuple(weight.shape)} in the state, {self.shape} in the model")
         if self.is_frozen and key in unexpected:

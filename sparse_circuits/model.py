@@ -10,7 +10,7 @@ Parameter names are those of the released checkpoints without their `transformer
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -163,6 +163,13 @@ class GPT(nn.Module):
         return sparsify(self)
 
     generate = generate
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GPT":
+        # Nothing is changed where a layer refuses.
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.destination(fn)
+        return super()._apply(fn, recurse)
 
     def _check(self, tokens: Tensor) -> None:
         if tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.shape[1] == 0:

@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor
 
-from sparse_circuits.config import GPTConfig, nearest
+from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import nearest
 
 Tap = Callable[[str, Tensor], Tensor]
 

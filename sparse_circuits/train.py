@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 
 from sparse_circuits import checkpoint
-from sparse_circuits.config import TrainConfig, from_json, to_json
+from sparse_circuits.config import TrainConfig
 from sparse_circuits.corpus.bigram import bigram_log_probabilities, bigram_loss
 from sparse_circuits.corpus.packed import SPLITS, PackedCorpus
 from sparse_circuits.errors import Diverged, InputError
+from sparse_circuits.fields import from_json, to_json
 from sparse_circuits.files import atomic_write, locked, read_json, sweep, write_json
 from sparse_circuits.loop import Loop, StepLog
 from sparse_circuits.model import GPT

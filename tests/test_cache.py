@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -127,6 +128,40 @@ def test_keeping_what_was_not_read_is_refused(counts: Any) -> None:
     cache.advance(2)
     with pytest.raises(InputError, match="cannot keep 1 positions: 0 were read"):
         cache.advance(1)
+
+
+@pytest.mark.usefixtures("unannotated")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *((lambda cache, v=v: cache.advance(v), f"count is {v}; expected how many positions") for v in (1.0, None)),
+        (lambda cache: cache.advance("2"), "a count is '2'; expected a whole number"),
+        (lambda cache: cache.advance([1, 1.5, 1]), "a count is 1.5"),
+        (lambda cache: cache.advance([1, 1]), "2 counts for a cache of 3 rows; give one for each, or one for all"),
+        *((lambda cache, v=v: cache.take(v), f"rows is {v}; expected a list") for v in (1, None, 1.5)),
+        (lambda cache: cache.take([0.0]), "a row to take is 0.0; expected a whole number"),
+        (lambda cache: cache.take("01"), "a row to take is '0'; expected a whole number"),
+        *((lambda cache, v=v: cache.take([0, v]), "the cache has 3, counted from 0") for v in (3, -1)),
+    ],
+)
+def test_what_is_no_number_or_row_is_refused_and_changes_nothing(change: Any, message: str) -> None:
+    model = GPT(small())
+    cache = Cache(model.config, 3)
+    model(some_tokens(small(), length=2), cache=cache)
+    with pytest.raises(InputError, match=message):
+        change(cache)
+    cache.advance(np.int64(1))
+    cache.take(np.array([2, 2]))
+    assert cache.filled == [1, 1]
+    cache.take([])
+    assert cache.filled == []
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_sizes_that_are_no_numbers_are_refused() -> None:
+    for arguments, message in (((2.0,), "rows is 2.0"), (("2",), "rows is '2'"), ((2, 3.0), "capacity is 3.0")):
+        with pytest.raises(InputError, match=f"{message}; expected a whole number"):
+            Cache(small(), *arguments)
 
 
 def test_what_does_not_fit_the_cache_is_refused_and_leaves_it_as_it_was() -> None:

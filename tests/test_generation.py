@@ -277,6 +277,8 @@ def test_characters_are_shown_when_their_last_byte_comes() -> None:
     ("prompts", "message"),
     [
         ([], "there are no prompts; expected one or more"),
+        (None, "prompts are None; expected a list of one list"),
+        (3, "prompts are 3; expected a list of one list"),
         (torch.zeros(0, 4, dtype=torch.int64), "there are no prompts"),
         ([[1], []], "prompt 1 is empty; expected one or more token ids"),
         (torch.zeros(2, 0, dtype=torch.int64), "prompt 0 is empty"),
@@ -308,12 +310,35 @@ def test_prompts_the_model_cannot_read_are_refused(prompts: Any, message: str) -
         ("stop", 11, r"stop: token id 11 is outside the vocabulary 0\.\.10"),
         ("stop", [3, [4, -1]], "stop: token id -1 is outside"),
         ("stop", [[]], "stop is empty; expected one or more token ids"),
+        *(("max_new_tokens", value, f"max_new_tokens is {value!r}; expected a whole") for value in (2.0, None, "2")),
+        *(("temperature", value, f"temperature is {value!r}; expected a number") for value in (None, "1")),
+        *(("top_k", value, f"top_k is {value!r}; expected a whole number") for value in (2.0, "2")),
+        ("top_p", "0.5", "top_p is '0.5'; expected a number"),
+        *(("seed", value, f"seed is {value}; expected a whole number, or") for value in (None, 1.5)),
+        ("seed", "abc", "seed is 'a'; expected a whole number"),
+        ("seed", [1, 2.5, 3], "seed is 2.5; expected a whole number"),
+        ("seed", torch.tensor([1, 2]), "2 seeds for 3 prompts"),
+        *(("stop", value, f"stop is {value}; expected a token id, or") for value in (None, 1.5)),
+        ("stream", 3, "stream is 3; expected a function"),
+        ("tap", "attn", "tap is 'attn'; expected a function"),
         ("stop", ["\n"], r"stop is .\\n.; expected a list of token ids"),
     ],
 )
 def test_settings_out_of_range_are_refused(setting: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         GPT(small()).generate(some_tokens(small()), **{setting: value})
+
+
+@pytest.mark.usefixtures("unannotated")
+def test_numbers_of_numpy_and_pytorch_are_numbers() -> None:
+    model, prompts = randomised(small()), some_tokens(small(), length=3)
+    expected = model.generate(prompts, 4, top_k=5, temperature=0.5, seed=3)
+    for kind in (np.int64, torch.tensor):
+        same = model.generate(prompts, kind(4), top_k=kind(5), temperature=np.float32(0.5), seed=kind(3), stop=kind(3))
+        assert torch.equal(same[:, :4], expected[:, :4])
+    each = model.generate(prompts, 4, seed=[4, 5, 6])
+    for seeds in (np.array([4, 5, 6]), torch.tensor([4, 5, 6]), (4, 5, 6)):
+        assert torch.equal(model.generate(prompts, 4, seed=seeds), each)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sparse_circuits import checkpoint
+from sparse_circuits.cache import Cache
 from sparse_circuits.config import GPTConfig, SparsityConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.inference import sparsify
@@ -166,7 +167,7 @@ def test_a_matrix_beside_it_does_not_hide_the_parameter() -> None:
 
 
 def test_another_dtype_is_refused() -> None:
-    with pytest.raises(InputError, match=r"float32 on the CPU, and the model is torch.float64"):
+    with pytest.raises(InputError, match=r"float32 on the CPU or CUDA, and the model is torch.float64"):
         model_of({}).double().sparsify()
 
 
@@ -184,3 +185,54 @@ def test_a_state_is_loaded_into_a_sparse_model() -> None:
             sparse.load_state_dict(before | {key: torch.zeros(40, 23)})
         with pytest.raises(RuntimeError, match=rf"Missing key.*{key}"):
             sparse.load_state_dict({name: tensor for name, tensor in before.items() if name != key})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.usefixtures("unannotated")
+def test_torch_compile_takes_a_sparse_model() -> None:
+    model, tokens = model_of({}).sparsify(), torch.randint(0, 40, (2, 9))
+    compiled = torch.compile(model, backend="eager")
+    for some in (tokens, tokens[:1], tokens):
+        torch.testing.assert_close(compiled(some), model(some))
+    cache = Cache(model.config, 2)
+    torch.testing.assert_close(compiled(tokens[:, :5], cache=cache), model(tokens)[:, :5])
+    cache.advance(5)
+    torch.testing.assert_close(compiled(tokens[:, 5:6], cache=cache), model(tokens)[:, 5:6], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda m: m.double(), lambda m: m.half(), lambda m: m.to(torch.bfloat16), lambda m: m.to("meta")],
+)
+def test_what_a_sparse_model_cannot_become(change: Any) -> None:
+    model = model_of({}).sparsify()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(InputError, match=r"a sparse model computes in float32 on the CPU or CUDA, so it cannot become"):
+        change(model)
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_what_leaves_a_sparse_model_as_it_is() -> None:
+    model = model_of({}).sparsify()
+    matrix = model.lm_head.matrix
+    assert model.float().cpu().to("cpu", torch.float32).share_memory().lm_head.matrix is matrix
+
+
+def test_a_matrix_beside_a_weight_goes_when_the_weight_changes() -> None:
+    layer = model_of({}).blocks[0].mlp.c_fc
+    layer.matrix = SparseMatrix.from_dense(layer.weight.detach())
+    assert layer.float().matrix is not None
+    assert layer.double().matrix is None
+    assert layer(torch.ones(2, 24, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_frozen_layer_takes_a_matrix_and_no_weight() -> None:
+    layer = model_of({}).blocks[0].mlp.c_fc
+    weight = layer.weight.detach() * 2
+    layer.freeze()
+    for other in (weight, torch.nn.Parameter(weight)):
+        with pytest.raises(InputError, match=r"this layer is frozen: .* assign layer.matrix = SparseMatrix"):
+            layer.weight = other
+    layer.matrix = SparseMatrix.from_dense(weight)
+    assert torch.equal(layer.weight, weight)

@@ -18,11 +18,12 @@ from small_runs import STEPS, Finished, ctrl_c, interrupt_after, log_of, setting
 
 from sparse_circuits.__main__ import main
 from sparse_circuits.checkpoint import read_tensors, write_tensors
-from sparse_circuits.config import TrainConfig, to_json
+from sparse_circuits.config import TrainConfig
 from sparse_circuits.corpus.build import build_corpus
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import to_json
 from sparse_circuits.pretraining import Pretraining
 from sparse_circuits.train import train
 
@@ -153,7 +154,8 @@ KILLER = """
 import json, os, random, signal, sys, time, traceback
 import torch
 torch.set_num_threads(1)
-from sparse_circuits.config import TrainConfig, from_json
+from sparse_circuits.config import TrainConfig
+from sparse_circuits.fields import from_json
 from sparse_circuits.train import train
 
 config = from_json(TrainConfig, json.loads(sys.argv[1]), "argument")

@@ -14,9 +14,10 @@ from small_models import randomised
 from small_runs import STEPS, Finished, log_of, settings
 
 from sparse_circuits.checkpoint import load, model_hash, read_tensors
-from sparse_circuits.config import GPTConfig, SparsityConfig, to_json
+from sparse_circuits.config import GPTConfig, SparsityConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import Diverged, InputError
+from sparse_circuits.fields import to_json
 from sparse_circuits.files import locked
 from sparse_circuits.model import GPT, sinusoids
 from sparse_circuits.pretraining import Pretraining, next_token_loss, project

@@ -57,7 +57,8 @@ def generate(side: str, folder: Path) -> None:
         sc.load(folder, sparse=True).generate(prompt, ADDED, temperature=0.0)
         return
     from sparse_circuits.bench.opponent import Dense
-    from sparse_circuits.config import GPTConfig, from_json
+    from sparse_circuits.config import GPTConfig
+    from sparse_circuits.fields import from_json
 
     described = json.loads((folder / "config.json").read_text())["model"]
     torch.set_default_dtype(torch.bfloat16 if side == "bf16" else torch.float32)

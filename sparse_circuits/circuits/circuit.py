@@ -20,8 +20,9 @@ from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.calibration import Calibration
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace, keep_only
-from sparse_circuits.config import PruneConfig, from_json, to_json
+from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import from_json, to_json
 from sparse_circuits.files import read_json, write_json
 from sparse_circuits.inference import fastest
 from sparse_circuits.model import GPT

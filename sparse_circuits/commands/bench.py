@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sparse_circuits.config import nearest
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import nearest
 
 if TYPE_CHECKING:
     from sparse_circuits.bench.timing import Row

@@ -43,7 +43,8 @@ class Command:
 def run(command: Command) -> None:
     """Print each prompt with its continuations."""
     from sparse_circuits import checkpoint
-    from sparse_circuits.config import check_seed, require
+    from sparse_circuits.config import check_seed
+    from sparse_circuits.fields import require
 
     require(command.max_new_tokens >= 1, f"--max-new-tokens is {command.max_new_tokens}; it must be at least 1")
     require(command.samples >= 1, f"--samples is {command.samples}; it must be at least 1")

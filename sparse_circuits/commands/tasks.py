@@ -80,8 +80,9 @@ def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command
     from torch.nn import functional
 
     from sparse_circuits.circuits.circuit import fixed_examples
-    from sparse_circuits.config import PruneConfig, require
+    from sparse_circuits.config import PruneConfig
     from sparse_circuits.errors import InputError
+    from sparse_circuits.fields import require
 
     require(model.tokenizer is not None, f"the model {command.model} has no tokenizer, so tasks cannot be put to it")
     count = command.pairs

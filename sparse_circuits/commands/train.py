@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sparse_circuits import presets
-from sparse_circuits.config import TrainConfig, to_json
+from sparse_circuits.config import TrainConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import to_json
 from sparse_circuits.files import read_json
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sparse_circuits.config import require, require_choices
+from sparse_circuits.fields import require, require_choices
 from sparse_circuits.tokenizer import check_vocab_size
 
 Level = Literal["simple", "full"]

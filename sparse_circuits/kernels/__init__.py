@@ -12,10 +12,10 @@ tensor says so. Under torch.compile it is always the reference, which can be tra
 import functools
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ ENVIRONMENT = "SPARSE_CIRCUITS_KERNELS"
 AUTO = "auto"
 # In order of preference; the last takes everything.
 NAMES = ("gpu", "cpu", "reference")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _forced: ContextVar[str | None] = ContextVar("sparse_circuits_kernels", default=None)
 
@@ -78,6 +80,17 @@ def choose(tensor: Tensor) -> Kernels:
     # Elsewhere than on CUDA the first are for tests: they would import Triton to say no.
     names = NAMES if tensor.is_cuda else NAMES[1:]
     return next(kernels for kernels in map(_load, names) if kernels.refuses(tensor) is None)
+
+
+def is_free() -> bool:
+    """Whether no `use` is in force here: the choice is then the same for the whole process."""
+    return _forced.get() is None
+
+
+def untraced(function: Function) -> Function:
+    """`function` as a graph of torch.compile calls it, without looking inside. To be called in such a graph only."""
+    # torch.compiler.disable is the same, but imports the compiler, which takes long, at once.
+    return cast(Function, torch._disable_dynamo(function))
 
 
 @functools.cache

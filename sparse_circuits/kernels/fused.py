@@ -6,8 +6,7 @@ says so, those lines run.
 
 1. `keep_norm`, `keep_gelu`, `keep_relu`: RMSNorm, GELU or ReLU, then AbsTopK.
 2. `hold`, `keep_hold`: m * x + (1 - m) * held, of x or of what AbsTopK keeps of it.
-3. `keep_add`: what AbsTopK keeps, on top of the residual stream.
-4. `add_rows`, `cross_entropy`: the bigram table's rows on top of the logits, and the loss.
+3. `add_rows`, `cross_entropy`: the bigram table's rows on top of the logits, and the loss.
 
 A mask can be given to the first three as well. AbsTopK follows the rules of `sparsity.abs_topk`, applied to values in
 the dtype of x. For the gradient the input is stored and a few bytes a row; what was kept is computed again. The sums
@@ -33,24 +32,22 @@ def keep_norm(
     epsilon: float | None = None,
     mask: Float[Tensor, "n"] | None = None,
     held: Float[Tensor, "n"] | None = None,
-    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*rows n"]:
     """RMSNorm of each row as `torch.nn.RMSNorm` has it, then its k entries of largest magnitude; k >= n: all.
 
     Args:
         epsilon: added to the mean square; None is the smallest step of float32 at 1.
         mask: with `held`: the result is mask * kept + (1 - mask) * held.
-        dtype: of the result, that of x if not given; AbsTopK sees values in the dtype of x in any case.
 
     Raises:
         InputError: k is below 1, only one of mask and held is given, or there is not one number a channel.
     """
     _check(x, k, mask, held, weight)
-    if not _compiles(x, weight, mask, held) or dtype not in (None, torch.float32, torch.bfloat16):
-        return reference.keep_norm(x, weight, k, epsilon, mask, held, dtype)
+    if not _compiles(x, weight, mask, held):
+        return reference.keep_norm(x, weight, k, epsilon, mask, held)
     if epsilon is None:
         epsilon = torch.finfo(torch.float32).eps
-    return _Keep.apply(x, weight, mask, held, None, ("norm", k, epsilon), dtype or x.dtype)
+    return _Keep.apply(x, weight, mask, held, None, ("norm", k, epsilon), x.dtype)
 
 
 def keep_gelu(
@@ -86,22 +83,6 @@ def keep_hold(
     if not _compiles(x, mask, held):
         return reference.hold(reference.abs_topk(x, k), mask, held)
     return _Keep.apply(x, None, mask, held, None, ("plain", k, 0.0), x.dtype)
-
-
-def keep_add(
-    stream: Float[Tensor, "*rows n"],
-    x: Float[Tensor, "*rows n"],
-    k: int,
-    mask: Float[Tensor, "n"] | None = None,
-    held: Float[Tensor, "n"] | None = None,
-) -> Float[Tensor, "*rows n"]:
-    """The residual stream plus the k entries of largest magnitude of each row of x; mask and held as in `keep_norm`."""
-    _check(x, k, mask, held)
-    if stream.shape != x.shape:
-        raise InputError(f"the stream has shape {tuple(stream.shape)}, and what is added to it {tuple(x.shape)}")
-    if not (_compiles(x, mask, held, stream) and stream.is_contiguous()):
-        return reference.keep_add(stream, x, k, mask, held)
-    return _Keep.apply(x, None, mask, held, stream, ("plain", k, 0.0), stream.dtype)
 
 
 def add_rows(

@@ -3,8 +3,7 @@
 1. `hold`: m * x + (1 - m) * held, in float32 at least, rounded once.
 2. `keep_norm`, `keep_gelu`, `keep_relu`: a norm or nonlinearity, rounded to the dtype of x, then AbsTopK, then `hold`
    where a mask is given.
-3. `keep_add`: what AbsTopK keeps of x, on top of the residual stream.
-4. `add_rows`, `cross_entropy`: the bigram table's rows, and the loss, in float32 at least.
+3. `add_rows`, `cross_entropy`: the bigram table's rows, and the loss, in float32 at least.
 """
 
 import torch
@@ -28,12 +27,11 @@ def keep_norm(
     epsilon: float | None,
     mask: Float[Tensor, "n"] | None,
     held: Float[Tensor, "n"] | None,
-    dtype: torch.dtype | None = None,
 ) -> Float[Tensor, "*rows n"]:
-    """RMSNorm, AbsTopK; rounded to `dtype` after that."""
+    """RMSNorm, AbsTopK."""
     common = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
     normed = F.rms_norm(x.to(common), x.shape[-1:], weight.to(common), epsilon)
-    return _keep(normed.to(x.dtype), k, mask, held).to(dtype or x.dtype)
+    return _keep(normed.to(x.dtype), k, mask, held)
 
 
 def keep_gelu(
@@ -48,17 +46,6 @@ def keep_relu(
 ) -> Float[Tensor, "*rows n"]:
     """ReLU, AbsTopK."""
     return _keep(F.relu(x), k, mask, held)
-
-
-def keep_add(
-    stream: Float[Tensor, "*rows n"],
-    x: Float[Tensor, "*rows n"],
-    k: int,
-    mask: Float[Tensor, "n"] | None,
-    held: Float[Tensor, "n"] | None,
-) -> Float[Tensor, "*rows n"]:
-    """stream + what AbsTopK keeps of x."""
-    return stream + _keep(x, k, mask, held)
 
 
 def _keep(x: Tensor, k: int, mask: Tensor | None, held: Tensor | None) -> Tensor:

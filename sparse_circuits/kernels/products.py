@@ -1,36 +1,33 @@
-"""Products of sparse weights with activations on the CPU, and their gradients.
+"""Products of sparse weights with activations, and their gradients.
 
 1. `SparseMatrix`: the nonzeros of a weight, row by row.
 2. `multiply`: x times the transpose of the matrix, as `torch.nn.functional.linear` has it: by tiles of positions, or
    for few positions by scattering, whichever takes less time.
 3. `sparse_linear`: the same with gradients of x and bias, for weights that stay.
 4. `trained_linear`: the same with a gradient of the dense weight, too.
-5. `worthwhile`: whether all this beats a dense product.
+5. `worthwhile`: whether all this beats a dense product on the CPU.
 
-The same numbers come out whatever the number of threads.
+On the CPU compiled loops do it (`product_loops`), and the same numbers come out whatever the number of threads. On CUDA
+the kernels of `gpu` multiply, and the rest is plain PyTorch. `kernels.choose` says which, asked about the matrix; its
+reference is a dense product. Graphs of torch.compile end before a product and begin again after it.
 """
 
 import ctypes
-import functools
 import math
-from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.kernels.kept import Loops, compiled
-from sparse_circuits.kernels.sizes import LANES, LINE, LONG_LINE, WORD
-from sparse_circuits.kernels.threads import Work, check, run
+from sparse_circuits.kernels import csr, gpu, untraced
+from sparse_circuits.kernels.matrix import SparseMatrix, floats, launch, plain, product_loops, rows_of, work
+from sparse_circuits.kernels.sizes import LANES, LINE, LONG_LINE
+from sparse_circuits.kernels.threads import check
 
-product_loops = Loops("product_loops")
-
-# Entries of a dense matrix that a thread claims at a time.
-CLAIM = 32768
 # Results from this size on are written around the cache. In memory not lately used that is up to a quarter faster,
 # reading them back included; in a buffer that is still in the third cache it is up to a sixth slower.
 PAST_CACHE = 1 << 22
@@ -40,133 +37,9 @@ ALONE = 40_000
 COUNTING = 10_000
 # How many pieces the sum over positions in a sampled weight gradient has at most.
 SEGMENTS = 32
-PLAIN = (Tensor, torch.nn.Parameter)
 # Nanoseconds: what a product takes beyond its loops; the same of dense products, and of each of their products of two.
 OVERHEAD = 5_000
 _DENSE = {"bf16": (20_000, 2 / 200), "fp32": (4_000, 2 / 90)}
-
-
-class Job(ctypes.Structure):
-    """What a kernel is told: who works on what, and the addresses and sizes its docstring says."""
-
-    _fields_ = tuple(
-        (field, ctypes.c_int64)
-        for field in (
-            *("address", "segments", "shared", "number", "total", "claim"),
-            *("rows", "columns", "start", "column", "value", "finite"),
-            *("positions", "x", "x_step", "y", "y_start", "y_column", "bias", "parts", "past_cache", "found", "failed"),
-        )
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class SparseMatrix:
-    """The nonzeros of a matrix of shape [rows, columns], sorted by row, then column. Treat it as unchangeable."""
-
-    shape: tuple[int, int]
-    start: Int[Tensor, "rows_and_one"]
-    """int32: row i has entries start[i] to start[i + 1]."""
-    column: Int[Tensor, "nnz"]
-    """int32"""
-    value: Float[Tensor, "nnz"]
-    """fp32"""
-    finite: bool
-    """Whether no value is NaN or infinite: only then may a product leave out the zeros of x."""
-
-    def __post_init__(self) -> None:
-        kinds = [(self.start, torch.int32, self.shape[0] + 1), (self.column, torch.int32, self.value.numel())]
-        for tensor, dtype, size in [*kinds, (self.value, torch.float32, self.value.numel())]:
-            if tensor.dtype != dtype or tensor.shape != (size,) or not (tensor.is_cpu and tensor.is_contiguous()):
-                raise InputError(
-                    f"SparseMatrix: expected {size} contiguous numbers of {dtype} on the CPU, got {tensor.dtype} of "
-                    f"shape {tuple(tensor.shape)} on {tensor.device}; make the matrix with SparseMatrix.from_dense"
-                )
-
-    @classmethod
-    def from_dense(cls, weight: Float[Tensor, "rows columns"]) -> "SparseMatrix":
-        """The nonzeros of `weight` (fp32 on the CPU; other floats are converted). NaN is one, -0.0 is none.
-
-        Raises:
-            InputError: `weight` is not plain memory on the CPU, or has too many nonzeros to count in 31 bits.
-        """
-        dense = _rows(weight.detach(), "SparseMatrix.from_dense")
-        rows, columns = dense.shape
-        start = dense.new_zeros(rows + 1, dtype=torch.int32)
-        words = dense.new_empty(rows * -(-columns // WORD), dtype=torch.int64)
-        job = Job(rows=rows, columns=columns, total=rows, claim=_claim(columns))
-        job.x, job.x_step, job.start, job.y = dense.data_ptr(), dense.stride(0), start.data_ptr(), words.data_ptr()
-        _start(product_loops.count, job)
-        counts = start.numpy()
-        nnz = int(counts.sum(dtype=np.int64))
-        if nnz >= 2**31:
-            raise InputError(f"SparseMatrix.from_dense: {nnz} nonzeros do not fit; below 2**31 was expected, split it")
-        np.cumsum(counts, out=counts)
-        column, value = dense.new_empty(nnz, dtype=torch.int32), dense.new_empty(nnz)
-        odd = np.zeros(1, np.int64)
-        job.column, job.value, job.found = column.data_ptr(), value.data_ptr(), odd.ctypes.data
-        _start(product_loops.fill, job)
-        return cls((rows, columns), start, column, value, not odd[0])
-
-    @property
-    def nnz(self) -> int:
-        """How many entries are stored."""
-        return self.value.numel()
-
-    @property
-    def density(self) -> float:
-        """The part of all entries that is stored."""
-        return self.nnz / max(1, self.shape[0] * self.shape[1])
-
-    def dense(self) -> Float[Tensor, "rows columns"]:
-        """The matrix with its zeros."""
-        return self._spread(self.value.new_empty(self.shape))
-
-    def rows(self, numbers: Int64[Tensor, "*leading"]) -> Float[Tensor, "*leading columns"]:
-        """The rows of these numbers, with their zeros.
-
-        Raises:
-            InputError: a number is no row's, or they are not on the CPU.
-        """
-        numbers, last = numbers.contiguous(), self.shape[0] - 1
-        if not numbers.is_cpu or (numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) <= last):
-            raise InputError(f"SparseMatrix.rows: expected numbers from 0 to {last} on the CPU, got {numbers}")
-        return self._spread(self.value.new_empty(*numbers.shape, self.shape[1]), numbers.data_ptr())
-
-    def _spread(self, result: Tensor, numbers: int = 0) -> Tensor:
-        job = self._job()
-        job.total, job.claim = result.shape[:-1].numel(), _claim(self.shape[1])
-        job.x, job.y = numbers, result.data_ptr()
-        _start(product_loops.spread, job)
-        return result
-
-    def transposed(self) -> "SparseMatrix":
-        """The matrix with rows and columns swapped; made once."""
-        return self._transpose
-
-    @functools.cached_property
-    def _transpose(self) -> "SparseMatrix":
-        rows, columns = self.shape
-        place, row = self.start.new_zeros(columns + 2), torch.empty_like(self.column)
-        value = torch.empty_like(self.value)
-        job = self._job()
-        job.total, job.claim = 1, 1
-        job.y, job.y_start, job.y_column = value.data_ptr(), place.data_ptr(), row.data_ptr()
-        _start(product_loops.transpose, job)
-        return SparseMatrix((columns, rows), place[:-1], row, value, self.finite)
-
-    def _job(self) -> Any:
-        """A new job that says what every job with this matrix says."""
-        return Job.from_buffer_copy(self._template)
-
-    @functools.cached_property
-    def _template(self) -> bytes:
-        rows, columns = self.shape
-        places = {"start": self.start.data_ptr(), "column": self.column.data_ptr(), "value": self.value.data_ptr()}
-        return bytes(Job(rows=rows, columns=columns, finite=self.finite, **places))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy lies elsewhere in memory: it finds out its own addresses.
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def multiply(
@@ -174,7 +47,8 @@ def multiply(
 ) -> Float[Tensor, "P rows"]:
     """x times the transpose of `matrix`, plus `bias`: fp32, contiguous, without a gradient.
 
-    Zeros of the matrix count as zeros: times infinity or NaN they are NaN, as in a dense product.
+    Zeros of the matrix count as zeros: times infinity or NaN they are NaN, as in a dense product. (The kernels of `gpu`
+    make all of a position NaN where an input of it is not finite.)
 
     Args:
         matrix: the weight.
@@ -182,30 +56,46 @@ def multiply(
         bias: added to every position.
 
     Raises:
-        InputError: `x` or `bias` does not fit the matrix or is not plain memory on the CPU.
+        InputError: `x` or `bias` does not fit the matrix or is not plain memory on the device of the matrix.
     """
+    if torch.compiler.is_compiling():
+        return _multiply_untraced(matrix, x, bias)
     rows, columns = matrix.shape
     positions = x.shape[0]
-    if x.shape[1] != columns or (bias is not None and bias.shape != (rows,)):
+    if x.ndim != 2 or x.shape[1] != columns or (bias is not None and bias.shape != (rows,)):
         given = f"{tuple(x.shape)}" + (f" and bias {tuple(bias.shape)}" if bias is not None else "")
         raise InputError(f"multiply: expected x [positions, {columns}] and bias [{rows}], got x {given}")
-    x = _rows(x, "multiply")
+    name = matrix.chosen()
+    if name != "cpu":
+        return _multiply_elsewhere(name, matrix, x, bias)
+    x = rows_of(x, "multiply")
     y = x.new_empty(positions, rows)
     if not y.numel():
         return y
     few = _prefers_scatter(matrix, x)
-    job = (matrix.transposed() if few else matrix)._job()
+    job = (matrix.transposed() if few else matrix).job()
     job.positions, job.x, job.x_step, job.y = positions, x.data_ptr(), x.stride(0), y.data_ptr()
     if bias is not None:
-        bias = _plain(bias, "multiply").contiguous()
+        bias = plain(bias, "multiply").contiguous()
         job.bias = bias.data_ptr()
     if few:
-        _work(product_loops.scatter).call(ctypes.addressof(job))
+        work(product_loops.scatter).call(ctypes.addressof(job))
         check(job)
     else:
         _share_tiles(job, matrix.nnz)
-        _start(product_loops.tiles, job)
+        launch(product_loops.tiles, job)
     return y
+
+
+def _multiply_elsewhere(name: str, matrix: SparseMatrix, x: Tensor, bias: Tensor | None) -> Tensor:
+    """`multiply` by the kernels of that name, which are not compiled here."""
+    x = floats(x.detach(), "multiply", matrix.value.device)
+    bias = None if bias is None else floats(bias.detach(), "multiply", matrix.value.device)
+    if name != "gpu":
+        return F.linear(x, matrix.dense(), bias)
+    y = gpu.multiply(matrix.start, matrix.column, matrix.value, x, matrix.shape[0], bias)
+    # They leave out the zeros of the matrix, which make NaN of infinity.
+    return y.add_(x.mul(0).sum(1, keepdim=True))
 
 
 def _share_tiles(job: Any, nnz: int) -> None:
@@ -250,9 +140,9 @@ def worthwhile(
 ) -> bool:
     """Whether `multiply` takes less time than a dense product in bf16, or fp32, of these sizes.
 
-    The times are those of `benchmarks/products.py` on one core of an AMD Zen 4 at 3.6 GHz, which multiplies bf16
-    directly. There a sparse product of many positions is the faster one up to a density between 1/5 and 1/3, against
-    fp32 between 1/3 and 1/2.
+    Both on the CPU: nothing has been measured on GPUs. The times are those of `benchmarks/products.py` on one core of
+    an AMD Zen 4 at 3.6 GHz, which multiplies bf16 directly. There a sparse product of many positions is the faster one
+    up to a density between 1/5 and 1/3, against fp32 between 1/3 and 1/2.
 
     Raises:
         InputError: `dense` is neither.
@@ -276,8 +166,10 @@ def sparse_linear(
     Once differentiable in `x` and `bias`.
 
     Raises:
-        InputError: `x` or `bias` does not fit the matrix or is not plain memory on the CPU.
+        InputError: `x` or `bias` does not fit the matrix or is not plain memory on the device of the matrix.
     """
+    if torch.compiler.is_compiling():
+        return _sparse_untraced(x, matrix, bias)
     if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
         return _Linear.apply(x, None, bias, matrix, "fp32", "dense")
     return _along_rows(matrix, x, bias)
@@ -304,6 +196,8 @@ def trained_linear(
     Raises:
         InputError: an unknown choice, or sizes that do not fit.
     """
+    if torch.compiler.is_compiling():
+        return _trained_untraced(x, weight, bias, matrix, precision, weight_gradient)
     for name, choice, choices in [
         ("precision", precision, ("bf16", "fp32")),
         ("weight_gradient", weight_gradient, ("dense", "live")),
@@ -361,43 +255,19 @@ def _sampled(
     matrix: SparseMatrix, y: Float[Tensor, "P rows"], x: Float[Tensor, "P columns"]
 ) -> Float[Tensor, "rows columns"]:
     """The transpose of y times x where `matrix` has its entries, zero elsewhere."""
-    x, y = _rows(x, "trained_linear").contiguous(), _rows(y, "trained_linear").contiguous()
+    if matrix.chosen() != "cpu":
+        x, y = (floats(tensor, "trained_linear", matrix.value.device) for tensor in (x, y))
+        return csr.sampled(matrix.start, matrix.column, y, x)
+    x, y = rows_of(x, "trained_linear").contiguous(), rows_of(y, "trained_linear").contiguous()
     tiles = -(-x.shape[0] // LONG_LINE)
-    job = matrix._job()
+    job = matrix.job()
     job.parts = max(8, -(-tiles // SEGMENTS))
     job.total, job.claim = max(1, -(-tiles // job.parts)), 1
     value = x.new_empty(job.total, matrix.nnz)
     job.value, job.positions, job.x, job.y = value.data_ptr(), x.shape[0], x.data_ptr(), y.data_ptr()
-    _start(product_loops.sample, job)
-    return SparseMatrix(matrix.shape, matrix.start, matrix.column, value.sum(0), False).dense()
+    launch(product_loops.sample, job)
+    return SparseMatrix.made(matrix.shape, matrix.start, matrix.column, value.sum(0), False).dense()
 
 
-def _plain(tensor: Tensor, where: str) -> Tensor:
-    """`tensor` as fp32 in memory that compiled code can read."""
-    if tensor.dtype is torch.float32 and tensor.is_cpu and type(tensor) in PLAIN and not tensor.is_neg():
-        return tensor
-    if not tensor.is_cpu:
-        raise InputError(f"{where}: expected a tensor on the CPU, got one on {tensor.device}; move it with .cpu()")
-    if type(tensor) not in PLAIN:
-        raise InputError(f"{where}: expected a plain tensor, got a {type(tensor).__name__}, whose memory is its own")
-    return tensor.to(torch.float32).resolve_neg()
-
-
-def _rows(tensor: Tensor, where: str) -> Tensor:
-    """`tensor` as `_plain` has it, with the entries of each row side by side."""
-    tensor = _plain(tensor, where)
-    return tensor if tensor.stride(1) == 1 or tensor.shape[1] == 1 else tensor.contiguous()
-
-
-def _claim(columns: int) -> int:
-    return max(1, CLAIM // max(1, columns))
-
-
-@functools.cache
-def _work(kernel: Any) -> Work:
-    return compiled(kernel, np.dtype(Job))
-
-
-def _start(kernel: Any, job: Any) -> None:
-    if job.total:
-        run(_work(kernel), job)
+_multiply_untraced, _sparse_untraced = untraced(multiply), untraced(sparse_linear)
+_trained_untraced = untraced(trained_linear)

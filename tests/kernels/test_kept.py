@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparse_circuits.kernels import attention_cpu, cpu, decode, fused_cpu, jobs, kept, products, update_cpu
+from sparse_circuits.kernels import attention_cpu, cpu, decode, fused_cpu, jobs, kept, matrix, update_cpu
 from sparse_circuits.kernels.image import Image, Refused, check_machine, link, load
 from sparse_circuits.kernels.kept import Kernel, Place, compiled
 from sparse_circuits.kernels.threads import run
@@ -61,8 +61,8 @@ def _all() -> Iterator[tuple[Kernel, Any]]:
         yield from ((Kernel("output_loops", name), job) for name in ("add_rows", "cross_entropy"))
     yield Kernel("output_loops", "sum_rows"), fused_cpu._OUTPUT_JOBS[torch.float32]
     for name in ["count", "fill", "spread", "transpose", "tiles", "scatter", "sample"]:
-        yield Kernel("product_loops", name), products.Job
-    yield from ((Kernel("decode_loops", name), decode._JOB) for name in ("turn", "step"))
+        yield Kernel("product_loops", name), matrix.Job
+    yield Kernel("decode_loops", "step"), decode._JOB
     yield Kernel("update_loops", "squares"), update_cpu._SQUARES
     for name in ["move", "sample", "ranks", "settle", "rows_again", "columns_again"]:
         yield Kernel("update_loops", name), update_cpu._JOB

@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Iterator
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -104,6 +105,50 @@ class TestSparseMatrix:
             with pytest.raises(InputError, match=r"SparseMatrix: expected \d contiguous numbers of torch"):
                 SparseMatrix((1, 3), *parts, True)
 
+    @pytest.mark.parametrize(
+        ("shape", "start", "column", "finite", "message"),
+        [
+            ((2, 3), [0, 1, 2], [0, 3], True, "column must be from 0 to 2, got 0 to 3"),
+            ((2, 3), [0, 1, 2], [-1, 2], True, "column must be from 0 to 2, got -1 to 2"),
+            ((2, 3), [0, 1, 3], [0, 1], True, "start must rise from 0 to 2, the number of entries"),
+            ((2, 3), [1, 1, 2], [0, 1], True, "start must rise from 0 to 2"),
+            ((3, 3), [0, 5, 1, 2], [0, 1], True, "start must rise from 0 to 2"),
+            ((2, 3), [0, 2, 2], [1, 0], True, "column must rise within each row"),
+            ((2, 3), [0, 2, 2], [1, 1], True, "column must rise within each row"),
+            ((2, 3), [0, 1, 2], [0, 1], True, "finite must be False"),
+            ((-1, 3), [], [], True, "shape"),
+        ],
+    )
+    def test_parts_that_do_not_fit_together(
+        self,
+        shape: tuple[int, int],
+        start: list[int],
+        column: list[int],
+        finite: bool,
+        message: str,
+        unannotated: None,
+    ) -> None:
+        value = torch.tensor([1.0, float("inf") if message.startswith("finite") else 2.0])[: len(column)]
+        start, column = (torch.tensor(numbers, dtype=torch.int32) for numbers in (start, column))
+        with pytest.raises(InputError, match=f"^SparseMatrix: {message}"):
+            SparseMatrix(shape, start, column, value, finite)
+
+    def test_parts_that_fit_together(self) -> None:
+        for rows, columns in [(0, 3), (3, 0), (1, 1), (5, 4)]:
+            matrix = SparseMatrix.from_dense(torch.ones(rows, columns).tril())
+            again = SparseMatrix(matrix.shape, matrix.start, matrix.column, matrix.value, True)
+            assert torch.equal(again.dense(), matrix.dense())
+
+    def test_sending_it_to_another_process_moves_it(self) -> None:
+        """Its memory then is another: what was noted of the old one would be read after it is gone."""
+        matrix, x = SparseMatrix.from_dense(torch.eye(3)), torch.randn(40, 3)
+        multiply(matrix, x)
+        before = matrix.value.data_ptr()
+        sent = ForkingPickler.dumps(matrix)
+        assert matrix.value.data_ptr() != before
+        assert torch.equal(multiply(matrix, x), x)
+        assert torch.equal(multiply(ForkingPickler.loads(sent), x), x)
+
     def test_a_large_matrix(self) -> None:
         dense = sparse(torch.Generator().manual_seed(0), 700, 1030, 1 / 64)
         matrix = SparseMatrix.from_dense(dense)
@@ -188,10 +233,29 @@ class TestMultiply:
             thread.join()
         assert results == dict.fromkeys(range(4), True)
 
+    def test_other_than_real_floats(self, unannotated: None) -> None:
+        matrix = SparseMatrix.from_dense(torch.eye(3))
+        for dtype in (torch.complex64, torch.int64, torch.bool):
+            with pytest.raises(InputError, match=f"multiply: expected a floating dtype, got {dtype}"):
+                multiply(matrix, torch.ones(2, 3, dtype=dtype))
+            with pytest.raises(InputError, match=f"from_dense: expected a floating dtype, got {dtype}"):
+                SparseMatrix.from_dense(torch.ones(2, 3, dtype=dtype))
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_under_torch_compile(self, unannotated: None) -> None:
+        weight = sparse(torch.Generator().manual_seed(0), 30, 40, 0.2)
+        matrix = SparseMatrix.from_dense(weight)
+        compiled = torch.compile(lambda x: multiply(matrix, 2 * x) + matrix.dense().sum(), backend="eager")
+        for positions in (3, 50):
+            x = torch.randn(positions, 40)
+            assert torch.equal(compiled(x), multiply(matrix, 2 * x) + matrix.dense().sum())
+
     def test_sizes_that_do_not_fit(self, unannotated: None) -> None:
         matrix = SparseMatrix.from_dense(torch.eye(3, 4))
         with pytest.raises(InputError, match=r"expected x \[positions, 4\] and bias \[3\], got x \(2, 3\)"):
             multiply(matrix, torch.zeros(2, 3))
+        with pytest.raises(InputError, match=r"got x \(4,\)"):
+            multiply(matrix, torch.zeros(4))
         with pytest.raises(InputError, match=r"and bias \(4,\)"):
             multiply(matrix, torch.zeros(2, 4), torch.zeros(4))
         with pytest.raises(InputError, match="on the CPU, got one on meta"):
