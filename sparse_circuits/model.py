@@ -28,7 +28,7 @@ from sparse_circuits.generation import generate
 from sparse_circuits.kernels import decode
 from sparse_circuits.kernels.attention import attention
 from sparse_circuits.kernels.fused import add_rows
-from sparse_circuits.linear import Embedding, Linear
+from sparse_circuits.linear import Embedding, Linear, Weighted
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose, match_sites
 from sparse_circuits.sparsity import abs_topk
 from sparse_circuits.tokenizer import Tokenizer
@@ -167,7 +167,7 @@ class GPT(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GPT":
         # Nothing is changed where a layer refuses.
         for module in self.modules():
-            if isinstance(module, Linear):
+            if isinstance(module, Weighted):
                 module.destination(fn)
         return super()._apply(fn, recurse)
 

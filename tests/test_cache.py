@@ -152,9 +152,9 @@ def test_what_is_no_number_or_row_is_refused_and_changes_nothing(change: Any, me
         change(cache)
     cache.advance(np.int64(1))
     cache.take(np.array([2, 2]))
-    assert cache.filled == [1, 1]
+    assert cache.lengths.tolist() == [1, 1]
     cache.take([])
-    assert cache.filled == []
+    assert cache.lengths.tolist() == []
 
 
 @pytest.mark.usefixtures("unannotated")

@@ -1,7 +1,7 @@
 """Floats in compiled code: their bits in memory, and the error function's relatives, all as vector code.
 
 Memory holds bits: int32 for fp32, int16 for bf16. Arithmetic is float32.
-1. `widened`, `rounded`, `converted`: from bits to float32, back, and to other bits; bf16 is rounded to nearest, ties
+1. `widened`, `rounded`: from bits to float32 and back; bf16 is rounded to nearest, ties
    to even, NaN stays NaN.
 2. `gelu`, `gelu_slope`: x Phi(x) and its derivative, within 1e-7 and 2e-7, from
    - the tail Phi(-z) = 2^P(z), with z = |x|, P a polynomial, and 2^P by another polynomial between whole powers;
@@ -95,19 +95,6 @@ def _rounded(builder: Any, value: Any, unit: Any) -> Any:
     nearest = builder.lshr(builder.add(bits, builder.add(odd, _INTEGER(0x7FFF))), _INTEGER(16))
     is_nan = builder.fcmp_unordered("uno", value, value)
     return builder.trunc(builder.select(is_nan, _INTEGER(_QUIET), nearest), _SHORT)
-
-
-@intrinsic
-@no_type_check
-def converted(context, bits, unit):
-    """The bits of a float as those of another dtype; the same bits where it is the same dtype."""
-
-    def generate(context, builder, signature, arguments):
-        if signature.args[0] == signature.return_type:
-            return arguments[0]
-        return _rounded(builder, _widened(builder, arguments[0]), signature.return_type)
-
-    return unit(bits, unit), generate
 
 
 def _multiply_add(builder: Any, left: Any, right: Any, added: Any) -> Any:

@@ -47,7 +47,7 @@ def keep_norm(
         return reference.keep_norm(x, weight, k, epsilon, mask, held)
     if epsilon is None:
         epsilon = torch.finfo(torch.float32).eps
-    return _Keep.apply(x, weight, mask, held, None, ("norm", k, epsilon), x.dtype)
+    return _Keep.apply(x, weight, mask, held, ("norm", k, epsilon))
 
 
 def keep_gelu(
@@ -57,7 +57,7 @@ def keep_gelu(
     _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.keep_gelu(x, k, mask, held)
-    return _Keep.apply(x, None, mask, held, None, ("gelu", k, 0.0), x.dtype)
+    return _Keep.apply(x, None, mask, held, ("gelu", k, 0.0))
 
 
 def keep_relu(
@@ -67,7 +67,7 @@ def keep_relu(
     _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.keep_relu(x, k, mask, held)
-    return _Keep.apply(x, None, mask, held, None, ("relu", k, 0.0), x.dtype)
+    return _Keep.apply(x, None, mask, held, ("relu", k, 0.0))
 
 
 def hold(x: Float[Tensor, "*rows n"], mask: Float[Tensor, "n"], held: Float[Tensor, "n"]) -> Float[Tensor, "*rows n"]:
@@ -82,7 +82,7 @@ def keep_hold(
     _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.hold(reference.abs_topk(x, k), mask, held)
-    return _Keep.apply(x, None, mask, held, None, ("plain", k, 0.0), x.dtype)
+    return _Keep.apply(x, None, mask, held, ("plain", k, 0.0))
 
 
 def add_rows(
@@ -171,19 +171,17 @@ class _Keep(torch.autograd.Function):
         weight: Tensor | None,
         mask: Tensor | None,
         held: Tensor | None,
-        stream: Tensor | None,
         what: tuple[str, int, float],
-        dtype: torch.dtype,
     ) -> Tensor:
         from sparse_circuits.kernels import fused_cpu
 
         weight, mask, held = (None if t is None else t.detach().contiguous() for t in (weight, mask, held))
         kind, k, epsilon = what
-        keep = fused_cpu.Keep(kind, k, epsilon, weight, mask, held, dtype)
-        y, rows = fused_cpu.forward(x, keep, stream)
+        keep = fused_cpu.Keep(kind, k, epsilon, weight, mask, held)
+        y, rows = fused_cpu.forward(x, keep)
         stored = None if keep.by_bits and kind != "gelu" else x
         ctx.save_for_backward(stored, weight, mask, held, *rows)
-        ctx.what, ctx.dtype, ctx.input_dtype = what, dtype, x.dtype
+        ctx.what = what
         return y
 
     @staticmethod
@@ -193,13 +191,12 @@ class _Keep(torch.autograd.Function):
 
         x, weight, mask, held, *rows = ctx.saved_tensors
         kind, k, epsilon = ctx.what
-        keep, found = fused_cpu.Keep(kind, k, epsilon, weight, mask, held, ctx.dtype), fused_cpu.Rows(*rows)
-        of_stream = gradients[0] if ctx.needs_input_grad[4] else None
+        keep, found = fused_cpu.Keep(kind, k, epsilon, weight, mask, held), fused_cpu.Rows(*rows)
         if keep.by_bits:
-            of_x = fused_cpu.by_bits(gradients[0], x, keep, found, ctx.input_dtype) if ctx.needs_input_grad[0] else None
-            return of_x, None, None, None, of_stream, None, None
+            of_x = fused_cpu.by_bits(gradients[0], x, keep, found) if ctx.needs_input_grad[0] else None
+            return of_x, None, None, None, None
         of_inputs = fused_cpu.backward(gradients[0], x, keep, found, ctx.needs_input_grad[:3])
-        return *of_inputs, None, of_stream, None, None
+        return *of_inputs, None, None
 
 
 class _AddRows(torch.autograd.Function):

@@ -21,12 +21,10 @@ CLAIM = 1 << 15
 COLUMNS = 512
 
 _FIELDS = (
-    "x y g gx stream weight mask held kept roots bits step of_weight of_mask n k rows x_step kind magnitude ceiling "
+    "x y g gx weight mask held kept roots bits step of_weight of_mask n k rows x_step kind magnitude ceiling "
     "stride past_cache"
 )
-_JOBS = {
-    (unit, out): job_type(_FIELDS, "epsilon", unit=UNITS[unit], out=UNITS[out]) for unit in DTYPES for out in DTYPES
-}
+_JOBS = {dtype: job_type(_FIELDS, "epsilon", unit=UNITS[dtype]) for dtype in DTYPES}
 _SUMS = job_type("x y rows")
 _OUTPUT = "x y table bias tokens order begin losses n x_step magnitude"
 _OUTPUT_JOBS = {dtype: job_type(_OUTPUT, "part", unit=UNITS[dtype]) for dtype in DTYPES}
@@ -41,8 +39,6 @@ class Keep(NamedTuple):
     weight: Float[Tensor, "n"] | None
     mask: Float[Tensor, "n"] | None
     held: Float[Tensor, "n"] | None
-    dtype: torch.dtype
-    """Of the result and its gradient."""
 
     @property
     def by_bits(self) -> bool:
@@ -69,28 +65,26 @@ def takes(x: Tensor, *parameters: Tensor | None) -> bool:
     )
 
 
-def forward(
-    x: Float[Tensor, "*rows n"], keep: Keep, stream: Float[Tensor, "*rows n"] | None = None
-) -> tuple[Float[Tensor, "*rows n"], Rows]:
-    """The result (on top of the fp32 stream, where there is one), and what `backward` or `by_bits` needs."""
-    y, rows = empty_like(x, keep.dtype), rows_of(x)
+def forward(x: Float[Tensor, "*rows n"], keep: Keep) -> tuple[Float[Tensor, "*rows n"], Rows]:
+    """The result, in the dtype of x, and what `backward` or `by_bits` needs."""
+    y, rows = empty_like(x), rows_of(x)
     count, bits = len(rows), None
     if keep.by_bits:
         lines = -(-rows.shape[1] * x.element_size() // LINE)
         bits = torch.empty(count, lines * LINE // x.element_size() // 8, dtype=torch.uint8)
     found = Rows(torch.empty(count, 2, dtype=torch.int32), torch.empty(count), bits)
-    job = _job(rows, keep, found, y=at(y), stream=at(stream), past_cache=_past_cache(y))
+    job = _job(rows, keep, found, y=at(y), past_cache=_past_cache(y))
     job.total, job.claim = count, max(1, CLAIM // rows.shape[1])
     start(fused_loops.forward, job)
     return y, found
 
 
 def by_bits(
-    gradient: Float[Tensor, "*rows n"], x: Float[Tensor, "*rows n"] | None, keep: Keep, found: Rows, dtype: torch.dtype
+    gradient: Float[Tensor, "*rows n"], x: Float[Tensor, "*rows n"] | None, keep: Keep, found: Rows
 ) -> Float[Tensor, "*rows n"]:
-    """The gradient of x, of the given dtype, where `keep.by_bits`; x itself is wanted for GELU only."""
+    """The gradient of x where `keep.by_bits`; x itself is wanted for GELU only."""
     gradient = gradient.contiguous()
-    result = empty_like(gradient, dtype)
+    result = empty_like(gradient)
     rows = rows_of(result if x is None else x)
     job = _job(rows, keep, found, g=at(gradient), gx=at(result), past_cache=_past_cache(result))
     job.total, job.claim = len(rows), max(1, CLAIM // rows.shape[1])
@@ -132,7 +126,7 @@ def _sum(partial: Float[Tensor, "blocks n"] | None) -> Float[Tensor, "n"] | None
 
 def _job(rows: Float[Tensor, "rows n"], keep: Keep, found: Rows, **fields: int) -> Any:
     form, n = FORMATS[rows.dtype], rows.shape[1]
-    return _JOBS[rows.dtype, keep.dtype](
+    return _JOBS[rows.dtype](
         x=at(rows),
         weight=at(keep.weight),
         mask=at(keep.mask),

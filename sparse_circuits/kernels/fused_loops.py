@@ -1,8 +1,7 @@
 """The compiled side of the fused activations: row by row, as `fused` describes them.
 
 1. `_values`: what AbsTopK sees of a row, RMSNorm, GELU or ReLU of it; otherwise it sees the row itself.
-2. `forward`: values, which of them stay (`bits.kept_of`), the kept ones, or held ones where a mask says so, on top of
-   the residual stream if there is one.
+2. `forward`: values, which of them stay (`bits.kept_of`), the kept ones, or held ones where a mask says so.
 3. `by_bits`: the gradient through AbsTopK and GELU or ReLU, by a bit an entry that says what stayed.
 4. `backward`: the gradient where there is a norm or a mask, from the row itself: values and what stayed are computed
    again. It also sums over rows what a norm's weight and a mask get.
@@ -19,7 +18,7 @@ from numba import carray, njit
 
 from sparse_circuits.kernels.bits import kept_of, keys_of
 from sparse_circuits.kernels.claims import first_turn, narrow, pointer, share
-from sparse_circuits.kernels.floats import converted, gelu, gelu_and_slope, gelu_slope, rounded, widened
+from sparse_circuits.kernels.floats import gelu, gelu_and_slope, gelu_slope, rounded, widened
 from sparse_circuits.kernels.row_loops import keep_row, select_row
 from sparse_circuits.kernels.sizes import BLOCK_ROWS, GELU, NORM, PLAIN, RELU
 
@@ -62,83 +61,46 @@ def _values(kind, x, first, n, root, weight, unit, values):
 
 @njit
 @no_type_check
-def _write(values, at, keys, size, threshold, out, y, first):
-    """The values whose key is at least `threshold`, +0.0 for the others."""
-    zero = narrow(0, threshold)
-    for j in range(size):
-        y[first + j] = converted(values[at + j] if keys[j] >= threshold else zero, out)
+def _hold_part(values, keys, threshold, mask, base, y, first):
+    """mask * kept + base, from the entry `first` on; kept are those whose key is at least the threshold."""
+    for j in range(keys.size):
+        kept = widened(values[first + j]) if keys[j] >= threshold else _ZERO
+        y[first + j] = rounded(mask[j] * kept + base[j], threshold)
 
 
 @njit
 @no_type_check
-def _write_held(values, at, keys, size, threshold, mask, base, out, y, first):
-    """mask * kept + base."""
-    for j in range(size):
-        kept = widened(values[at + j]) if keys[j] >= threshold else _ZERO
-        y[first + j] = converted(rounded(mask[j] * kept + base[j], threshold), out)
-
-
-@njit
-@no_type_check
-def _write_row(held, values, keys, cut, threshold, mask, base, unit, out, y):
-    """Write what is kept of a row, or held: before the cut keys from the threshold on, after it those above."""
+def _hold_row(values, keys, cut, threshold, mask, base, unit, y):
+    """What is kept of a row, or held: before the cut keys from the threshold on, after it those above."""
     for after in range(2):
         start, stop = (cut, keys.size) if after else (0, cut)
         if start < stop:
-            part, size, t = slice(start, stop), stop - start, narrow(threshold + after, unit)
-            if held:
-                _write_held(values, start, keys[part], size, t, mask[part], base[part], out, y, start)
-            else:
-                _write(values, start, keys[part], size, t, out, y, start)
+            part = slice(start, stop)
+            _hold_part(values, keys[part], narrow(threshold + after, unit), mask[part], base[part], y, start)
 
 
 @njit
 @no_type_check
-def _add(stream, kept, n, y):
-    """stream + kept, of float32."""
-    for j in range(n):
-        y[j] = stream[j] + widened(kept[j])
+def _finish_row(job, row, values, keys, threshold, cut, mask, base, result):
+    """Write the row of the result: what stays of the values, or is held.
 
-
-@njit
-@no_type_check
-def _copy_row(x, y, n, size, unit, past, ahead):
-    """A row of entries of `size` bytes from address to address."""
-    zero = narrow(0, unit)
-    keep_row(x, y, 0, n, size, zero, n, zero, zero, past, ahead)
-
-
-@njit
-@no_type_check
-def _finish_row(job, row, values, keys, threshold, cut, mask, base, kept, result):
-    """Write the row of the result: what stays of the values, held, converted or added as the job says.
-
-    Where it goes around the cache it is put together in `result`; `kept` is room for what is to be added.
+    Where it goes around the cache, what is held is put together in `result` first.
     """
-    n, unit, past, size, width = job.n, job.unit, job.past_cache, keys.itemsize, result.itemsize
+    n, unit, past, size = job.n, job.unit, job.past_cache, keys.itemsize
     magnitude, ceiling, t = narrow(job.magnitude, unit), narrow(job.ceiling, unit), narrow(threshold, unit)
     bits = job.bits + row * job.step if job.bits != 0 else 0
     # Memory would have nothing to do while the next row is looked at.
     ahead = job.x + (row + 1) * job.x_step * size if past != 0 else 0
     if job.kind == RELU and threshold == 0:
         t, cut = narrow(1, unit), n  # zeros that stay have no slope, and get no bit
-    there = job.y + row * n * width
-    if job.mask == 0 and job.stream == 0 and size == width:
+    there, zero = job.y + row * n * size, narrow(0, unit)
+    if job.mask == 0:
         keep_row(values, there, bits, n, size, t, cut, magnitude, ceiling, past, ahead)
         return
     target = result.ctypes.data if past != 0 else there
-    if job.stream == 0:
-        seen, y = pointer(values, unit), pointer(target, job.out)
-        _write_row(job.mask != 0, seen, keys, cut, threshold, mask, base, unit, job.out, y)
-    else:
-        if job.mask == 0:
-            keep_row(values, kept.ctypes.data, bits, n, size, t, cut, magnitude, ceiling, 0, 0)
-        else:
-            seen, y = pointer(values, unit), pointer(kept.ctypes.data, unit)
-            _write_row(True, seen, keys, cut, threshold, mask, base, unit, unit, y)
-        _add(pointer(job.stream + 4 * row * n, _ZERO), kept, n, pointer(target, _ZERO))
-    if past != 0:
-        _copy_row(target, there, n, width, job.out, past, ahead)
+    _hold_row(pointer(values, unit), keys, cut, threshold, mask, base, unit, pointer(target, unit))
+    if past != 0:  # all of the row
+        keep_row(target, there, 0, n, size, zero, n, zero, zero, past, ahead)
 
 
 @no_type_check
@@ -149,8 +111,7 @@ def forward(job_at):
     x, weight = pointer(job.x, unit), pointer(job.weight, _ZERO)
     rows, roots = pointer(job.kept, np.int32(0)), pointer(job.roots, _ZERO)
     magnitude, ceiling = narrow(job.magnitude, unit), narrow(job.ceiling, unit)
-    keys, room, kept = np.zeros_like(carray(x, n)), np.empty_like(carray(x, n)), np.empty_like(carray(x, n))
-    result = np.empty_like(carray(pointer(job.y, job.out), n))
+    keys, room, result = np.zeros_like(carray(x, n)), np.empty_like(carray(x, n)), np.empty_like(carray(x, n))
     values = pointer(room.ctypes.data, unit)
     mask, base = np.ones(n, np.float32), np.zeros(n, np.float32)
     if job.mask != 0:
@@ -174,7 +135,7 @@ def forward(job_at):
                 keys_of(pointer(seen, unit), 0, n, magnitude, ceiling, keys)
                 threshold, cut = kept_of(keys, n, job.k, threshold, job.stride, ceiling)
             rows[2 * row], rows[2 * row + 1] = threshold, cut
-            _finish_row(job, row, seen, keys, threshold, cut, mask, base, kept, result)
+            _finish_row(job, row, seen, keys, threshold, cut, mask, base, result)
 
 
 @no_type_check
@@ -182,24 +143,20 @@ def by_bits(job_at):
     """`total` rows: g -> gx where the bits are set, times the slope of GELU of x if it is that."""
     job = carray(job_at, 1)[0]
     n, unit, past = job.n, job.unit, job.past_cache
-    x, g, gradient = pointer(job.x, unit), pointer(job.g, job.out), np.empty_like(carray(pointer(job.gx, unit), n))
-    size, width = gradient.itemsize, np.empty_like(carray(g, 1)).itemsize
+    x, g, gradient = pointer(job.x, unit), pointer(job.g, unit), np.empty_like(carray(pointer(job.gx, unit), n))
+    size = gradient.itemsize
     turn = first_turn(job)
     while True:
         start, stop, turn = share(job, turn)
         if start == stop:
             break
         for row in range(start, stop):
-            here, given = row * n, gradient.ctypes.data
+            here = row * n
+            given = job.g + here * size
             if job.kind == GELU:
-                first = row * job.x_step
+                first, given = row * job.x_step, gradient.ctypes.data
                 for j in range(n):
                     gradient[j] = rounded(widened(g[here + j]) * gelu_slope(widened(x[first + j])), unit)
-            elif size != width:
-                for j in range(n):
-                    gradient[j] = converted(g[here + j], unit)
-            else:
-                given = job.g + here * size
             select_row(given, job.gx + here * size, job.bits + row * job.step, n, size, unit, past)
 
 
@@ -320,7 +277,7 @@ def backward(job_at):
     n, unit, kind = job.n, job.unit, job.kind
     x, g, gx, kept = (
         pointer(job.x, unit),
-        pointer(job.g, job.out),
+        pointer(job.g, unit),
         pointer(job.gx, unit),
         pointer(job.kept, np.int32(0)),
     )

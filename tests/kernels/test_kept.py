@@ -54,7 +54,7 @@ def _all() -> Iterator[tuple[Kernel, Any]]:
             ("row_loops", "rows masked"),
         ]:
             yield from ((Kernel(module, name), form) for name in names.split())
-    for job in (fused_cpu._JOBS[dtype, dtype] for dtype in fused_cpu.DTYPES):
+    for job in (fused_cpu._JOBS[dtype] for dtype in fused_cpu.DTYPES):
         yield from ((Kernel("fused_loops", name), job) for name in ("forward", "by_bits", "backward"))
     yield SMALL, fused_cpu._SUMS
     for job in fused_cpu._OUTPUT_JOBS.values():
