@@ -17,7 +17,8 @@ from torch import Tensor
 
 from sparse_circuits import kernels
 from sparse_circuits.errors import InputError
-from sparse_circuits.kernels import cpu, jobs, reference, threads
+from sparse_circuits.kernels import cpu, jobs, kept, reference, threads
+from sparse_circuits.kernels.image import Refused
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INTEGERS = {torch.float32: np.int32, torch.bfloat16: np.int16, torch.float16: np.int16}
