@@ -293,6 +293,8 @@ def forward(job_at):
             _copy(room.out, width, out, channels, rows, job.d_head, ONE)
             if job.statistics != 0:
                 _copy(room.top, TILE, job.statistics + FLOAT * 2 * TILE * number, TILE, 2, TILE, ONE)
+    # Memory is freed after the last line that names it.
+    space[0] = ZERO
 
 
 @njit
@@ -398,3 +400,5 @@ def backward(job_at):
             _copy(room.values_gradient, width, job.grad_v + place, channels, job.capacity, job.d_head, ONE)
             if job.sink != 0:
                 of_sink[head] = change
+    # Memory is freed after the last line that names it.
+    space[0] = ZERO

@@ -315,6 +315,8 @@ def backward(job_at):
                         _write_gradient(*what, mask[part], gx)
                     elif kind != NORM and job.gx != 0:
                         _write_sloped(*what, mask[part], slopes[part], gx)
+    # Memory is freed after the last line that names it.
+    row_values[0] = narrow(0, unit)
 
 
 @no_type_check
