@@ -19,12 +19,14 @@ from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.process import tune
 
 VERBS = {
-    "demo": "train a small sparse model on Python code and prune the circuit of one task",
+    "demo": "prune the circuit of one task in a model that ships, or train a small one first",
     "corpus": "pack Python files, this installation's source or generated programs into token files",
     "train": "train a weight-sparse (or dense) transformer on a packed corpus",
     "tasks": "list the tasks, or show the pairs of one and how a model does on it",
     "prune": "find the circuit of a task in a model",
     "generate": "continue a prompt",
+    "models": "list the models that ship with the package",
+    "card": "write the card of a model: how it was made, how good and how sparse it is, what it can do",
     "bench": "measure speed and memory beside dense PyTorch",
 }
 

@@ -1,10 +1,11 @@
 """The model folder, and the only code that knows it.
 
 - `config.json`: the GPTConfig and the format's version.
-- `model.safetensors`: every tensor of the state dict, float32. One with fewer than a quarter nonzero is stored as its
-  nonzero values and their flat positions; both ways are exact to the bit.
+- `model.safetensors`: every tensor of the state dict, float32, or float16 where that holds all its values. One with
+  fewer than a quarter nonzero is stored as its nonzero values and their flat positions. All ways are exact to the bit.
 - `tokenizer.json`: the tokenizer, in the Hugging Face `tokenizers` format.
 - `train.json`, `progress.jsonl`: how it was trained (see `train`).
+- `means.safetensors`: every node's mean (see `circuits.means`).
 
 `model_hash` names a model by its config and weights, so that a circuit knows its own.
 """
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from sparse_circuits import shipped
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, to_json
@@ -49,7 +51,7 @@ def save(model: GPT, folder: str | Path) -> None:
 
 
 def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | Literal["auto"] = False) -> GPT:
-    """Read the model folder `source`.
+    """Read the model folder `source`, or the model of that name that ships with the package (`shipped`).
 
     Args:
         sparse: hold and multiply the matrices sparsely, as `GPT.sparsify` does; the dense ones are never made. "auto"
@@ -60,11 +62,11 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
         InputError: there is no such folder, or a file in it is missing, cut short, of a newer format or does not
             fit its config.
     """
-    folder = Path(source)
+    folder = shipped.locate(source)
     if not (folder / "config.json").is_file():
         raise InputError(
             f"no model at {folder}: expected a folder with config.json, model.safetensors and tokenizer.json "
-            "as `sparse-circuits train` writes it"
+            f"as `sparse-circuits train` writes it{shipped.hint(source)}"
         )
     described = read_json(folder / "config.json")
     if not isinstance(described, dict) or described.get("format") != FORMAT:
@@ -84,6 +86,19 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
             )
     model.folder = folder
     return model.to(device).eval()
+
+
+@torch.no_grad()
+def round_dense_(model: GPT) -> None:
+    """Round the matrices that `save` stores densely to values that float16 holds, which halves the room they take.
+
+    One with an entry beyond float16's range stays as it is.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim >= 2 and int(tensor.count_nonzero()) >= SPARSE_BELOW * tensor.numel():
+            rounded = tensor.half().to(tensor.dtype)
+            if bool(rounded.isfinite().all()):
+                tensor.copy_(rounded)
 
 
 def model_hash(model: GPT) -> str:
@@ -142,7 +157,10 @@ def _packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
         # By bits, so that a negative zero counts as a value and survives.
         positions = flat.view(torch.int32).nonzero().squeeze(1)
         if tensor.ndim < 2 or len(positions) >= SPARSE_BELOW * len(flat):
-            packed[name] = tensor
+            half = flat.half()
+            # By bits again: of what is no number a half keeps only a part.
+            exact = torch.equal(half.float().view(torch.int32), flat.view(torch.int32))
+            packed[name] = half.view(tensor.shape) if exact else tensor
             continue
         packed[f"{name}:values"] = flat[positions]
         packed[f"{name}:positions"] = positions.to(torch.int32 if len(flat) < 2**31 else torch.int64)
@@ -188,6 +206,9 @@ class _Unfilled(TorchFunctionMode):
 
 def _stored(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor | _Sparse]:
     """The state as it is stored, with what is stored sparsely checked."""
+    for name, tensor in tensors.items():
+        if not name.endswith((":positions", ":shape")) and tensor.dtype not in (torch.float32, torch.float16):
+            raise InputError(f"{path}: {name} is stored as {tensor.dtype}; expected float32 or float16")
     state: dict[str, Tensor | _Sparse] = {name: tensor for name, tensor in tensors.items() if ":" not in name}
     for name in [key.removesuffix(":values") for key in tensors if key.endswith(":values")]:
         try:
@@ -195,6 +216,8 @@ def _stored(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor | _Spars
             shape = tuple(tensors[f"{name}:shape"].tolist())
             if positions.dtype not in (torch.int32, torch.int64) or positions.ndim != 1:
                 raise IndexError("its positions are no whole numbers in a row")
+            if tensors[f"{name}:shape"].dtype != torch.int64:
+                raise IndexError("its shape is no list of whole numbers")
             rising = not bool((positions.diff() <= 0).any()) and not bool((positions[:1] < 0).any())
             if values.shape != positions.shape or not rising:
                 raise IndexError("its positions do not rise, one a value")

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from sparse_circuits.corpus.config import CorpusConfig
 
 
+DEMO_MODEL = "small-sparse"
+"""The shipped model that the demo prunes, where it is there."""
 MIX = {"idioms": 0.6, "installed": 0.4}
 """The shares of generated programs and of real Python in the mixed corpus, of its text."""
 MIX_MEGABYTES = 40.0

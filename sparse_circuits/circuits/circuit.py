@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits import checkpoint
+from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.calibration import Calibration
 from sparse_circuits.circuits.means import Means
@@ -130,6 +130,7 @@ class Circuit:
     def description(self) -> dict[str, Any]:
         """What `circuit.json` holds."""
         outside = graph.embedding_edges(self.model, self.nodes)
+        folder = self.model.folder
         return {
             "format": FORMAT,
             "task": {
@@ -139,7 +140,7 @@ class Circuit:
             },
             "model": {
                 "hash": checkpoint.model_hash(self.model),
-                "folder": None if self.model.folder is None else str(self.model.folder.resolve()),
+                "folder": None if folder is None else shipped.name_of(folder) or str(folder.resolve()),
             },
             "sizes": {
                 "nodes": self.size,

@@ -2,7 +2,8 @@
 
 The mean of each node over all positions of held-out pretraining text, from the identical forward pass (AbsTopK, sink
 and all), in float32, with the number of tokens and the standard error. A model folder caches them in
-`means.safetensors`, keyed by the model's hash, the text and the number of tokens.
+`means.safetensors`, keyed by the model's hash, the text and the number of tokens; a model that ships brings its own, so
+that its corpus is not needed.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sparse_circuits import checkpoint
+from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
@@ -23,6 +24,7 @@ from sparse_circuits.files import read_json
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
 
+FILE = "means.safetensors"
 TOKENS_PER_BATCH = 8192
 
 
@@ -75,14 +77,19 @@ def means_for(model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, p
     """The means of `model`, from its folder's cache if they are there.
 
     Args:
-        text: a packed corpus or its folder; None takes the corpus the model was trained on, as its folder says.
+        text: a packed corpus or its folder; None takes the corpus the model was trained on, as its folder says, or
+            the means a shipped model brings, whatever the number of tokens.
         max_tokens: validation tokens to average over, as far as there are so many; at least one window.
 
     Raises:
         InputError: no text can be found, or it was packed with another tokenizer than the model's.
     """
-    cache = model.folder / "means.safetensors" if model.folder is not None else None
+    cache = shipped.writable(model.folder) / FILE if model.folder is not None else None
     if text is None:
+        if model.folder is not None and shipped.name_of(model.folder) is not None:
+            found = _cached(model.folder / FILE, checkpoint.model_hash(model))
+            if found is not None:
+                return found
         text = _training_corpus(model)
     corpus = PackedCorpus.load(text.folder if isinstance(text, PackedCorpus) else text, model.tokenizer)
     size = model.config.block_size
@@ -95,21 +102,27 @@ def means_for(model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, p
         return found
     means = node_means(model, windows, progress)
     if cache is not None:
-        tensors = {"values": means.values, "standard_error": means.standard_error}
         try:
-            checkpoint.write_tensors(cache, tensors, {"key": key, "tokens": str(means.tokens)})
+            checkpoint.make_folder(cache.parent)
+            write_means(cache, means, key)
         except InputError as error:  # a shared model folder may be read-only
             warnings.warn(f"the means are not kept: {error}", stacklevel=2)
     return means
 
 
+def write_means(path: Path, means: Means, key: str) -> None:
+    """Write `means` to the file `path`; `key` starts with the hash of their model."""
+    tensors = {"values": means.values, "standard_error": means.standard_error}
+    checkpoint.write_tensors(path, tensors, {"key": key, "tokens": str(means.tokens)})
+
+
 def _cached(cache: Path | None, key: str) -> Means | None:
-    """The means in the file `cache`, if they answer the question `key`; a damaged file answers none."""
+    """The means in the file `cache`, if their key starts with `key`; a damaged file answers no question."""
     if cache is None or not cache.exists():
         return None
     with contextlib.suppress(InputError, KeyError, ValueError):
         tensors, metadata = checkpoint.read_tensors(cache)
-        if metadata.get("key") == key:
+        if metadata["key"].startswith(key):
             return Means(tensors["values"], tensors["standard_error"], int(metadata["tokens"]))
     return None
 

@@ -1,4 +1,7 @@
-"""`sparse-circuits demo`: from Python source to a circuit, in one go; what is already made is used again."""
+"""`sparse-circuits demo`: to a circuit in one go, from a model that ships or all the way from Python source.
+
+What is already made is used again.
+"""
 
 import json
 import shutil
@@ -18,12 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """Pack a corpus, train a small sparse model on it, prune the circuit of one task and print it."""
+    """Prune the circuit of one task and print it, in the model that ships or, with --train, in one made here."""
 
     out: Path = Path("runs/demo")
     """Folder for corpus, model and circuit. A step whose result is there is skipped, an interrupted one continued."""
     task: str = "single_double_quote"
     """Which behaviour to look for: a task's name, or a .jsonl or .py file with one of your own."""
+    train: bool = False
+    """Go the whole way: pack a corpus, train a small sparse model on it, prune that one. So it is in any case where no
+    model ships."""
     target_loss: float | None = None
     """The circuit is the smallest found whose task loss in nats is at most this (0.1 if not given); the model's own
     loss must be below it, see `sparse-circuits tasks --model`."""
@@ -33,22 +39,28 @@ class Command:
 
 def run(command: Command) -> None:
     """Do what is not done yet, and print the circuit."""
+    from sparse_circuits import checkpoint, shipped
     from sparse_circuits.circuits.table import print_circuit
     from sparse_circuits.tasks import get_task
 
     started = time.monotonic()
     task = get_task(command.task)  # before minutes are spent on a model for a task that is not there
-    _make_corpus(command.out / "corpus")
-    model = _make_model(command.out / "corpus", command.out / "model")
-    folder = command.out / "model" / "circuits" / task.name
-    circuit = _make_circuit(model, task, folder, command.target_loss)
+    if not command.train and presets.DEMO_MODEL in shipped.names():
+        model = checkpoint.load(shipped.FOLDER / presets.DEMO_MODEL)
+        name, circuits, step = presets.DEMO_MODEL, command.out / "circuits", ""
+    else:
+        _make_corpus(command.out / "corpus")
+        model = _make_model(command.out / "corpus", command.out / "model")
+        name, circuits, step = str(model.folder), command.out / "model" / "circuits", "3/3 "
+    circuit = _make_circuit(model, task, circuits / task.name, command.target_loss, step)
     if command.json:
         print(json.dumps(circuit.description(), indent=2))
         return
     print_circuit(circuit)
-    print(f"done in {time.monotonic() - started:.0f} s; the circuit is in {folder}, the model in {model.folder}")
+    seconds = time.monotonic() - started
+    print(f"done in {seconds:.0f} s; the circuit is in {circuits / task.name}, the model in {name}")
     program = "sparse-circuits" if shutil.which("sparse-circuits") else sys.argv[0]
-    print(f"next: {program} generate --model {model.folder} --prompt 'def total('")
+    print(f"next: {program} generate --model {name} --prompt 'def total('")
 
 
 def _say(line: str) -> None:
@@ -78,7 +90,9 @@ def _make_model(corpus: Path, folder: Path) -> "GPT":
         raise
 
 
-def _make_circuit(model: "GPT", task: "Task", folder: Path, target_loss: float | None = None) -> "Circuit":
+def _make_circuit(
+    model: "GPT", task: "Task", folder: Path, target_loss: float | None = None, step: str = ""
+) -> "Circuit":
     from sparse_circuits import checkpoint
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.circuits.prune import prune
@@ -91,7 +105,7 @@ def _make_circuit(model: "GPT", task: "Task", folder: Path, target_loss: float |
         known = Circuit.load(folder, model, task)
         if target_loss in (None, known.config.target_loss):
             return known
-    _say(f"3/3 pruning the circuit of {task.name}")
+    _say(f"{step}pruning the circuit of {task.name}")
     checkpoint.make_folder(folder)
     with locked(folder):
         circuit = prune(model, task, config=config, progress=True)

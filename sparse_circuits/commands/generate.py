@@ -17,7 +17,7 @@ class Command:
     """Continue a prompt, or several, by sampling."""
 
     model: Path
-    """Model folder."""
+    """Model folder, or the name of a model that ships (`sparse-circuits models`)."""
     prompt: str | None = None
     """Text to continue, "def " if not given; - reads standard input."""
     prompts: Path | None = None

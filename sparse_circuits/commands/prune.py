@@ -13,11 +13,12 @@ class Command:
     """Find the circuit of a task in a model."""
 
     model: Path
-    """Model folder."""
+    """Model folder, or the name of a model that ships (`sparse-circuits models`)."""
     task: str
     """A task's name, or a .jsonl or .py file with one of your own."""
     out: Path | None = None
-    """Folder for the circuit; circuits/<task> in the model folder if not given."""
+    """Folder for the circuit; circuits/<task> in the model folder if not given, in runs/<name> for a model that
+    ships."""
     corpus: Path | None = None
     """Packed corpus for the ablation means; the one the model was trained on if not given."""
     config: PruneConfig = dataclasses.field(default_factory=PruneConfig)
@@ -27,7 +28,7 @@ class Command:
 
 def run(command: Command) -> None:
     """Prune, save and print the circuit."""
-    from sparse_circuits import checkpoint
+    from sparse_circuits import checkpoint, shipped
     from sparse_circuits.circuits.prune import prune
     from sparse_circuits.circuits.table import print_circuit
     from sparse_circuits.files import locked
@@ -35,7 +36,8 @@ def run(command: Command) -> None:
 
     model = checkpoint.load(command.model)
     task = get_task(command.task)
-    out = command.out or Path(command.model) / "circuits" / task.name
+    assert model.folder is not None
+    out = command.out or shipped.writable(model.folder) / "circuits" / task.name
     checkpoint.make_folder(out)
     with locked(out):  # a folder that cannot be written to is told now, not after minutes of pruning
         circuit = prune(model, task, config=command.config, text=command.corpus, progress=True)

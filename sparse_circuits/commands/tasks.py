@@ -2,20 +2,16 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sparse_circuits.model import GPT
-    from sparse_circuits.tasks import Examples, Task
+    from sparse_circuits.tasks import Task
 
 PAIRS_IN_TABLE = 32
-ROWS_PER_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -25,8 +21,8 @@ class Command:
     task: str | None = None
     """A task's name, or a .jsonl or .py file with one of your own."""
     model: Path | None = None
-    """Model folder: shows its loss, the part of its answers that are right and their margin on each split, and
-    completions as its tokenizer has them."""
+    """Model folder, or the name of one that ships: shows its loss, the part of its answers that are right and their
+    margin on each split, and completions as its tokenizer has them."""
     split: str = "report"
     """Which split's pairs to show."""
     n: int = 3
@@ -77,71 +73,23 @@ def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command
 
     A task that was asked for by name is not skipped: its refusal is the user's answer.
     """
-    from torch.nn import functional
-
-    from sparse_circuits.circuits.circuit import fixed_examples
+    from sparse_circuits.card.answers import answer
     from sparse_circuits.config import PruneConfig
-    from sparse_circuits.errors import InputError
     from sparse_circuits.fields import require
 
     require(model.tokenizer is not None, f"the model {command.model} has no tokenizer, so tasks cannot be put to it")
     count = command.pairs
-    require(count is None or count >= 1, f"{count} pairs asked: ask for at least 1")
     if count is None:
         count = PruneConfig().eval_pairs if command.task else PAIRS_IN_TABLE
-    config = PruneConfig(eval_pairs=count)
-    asked: list[tuple[dict[str, Any], str, Examples]] = []
-    for row, task in zip(rows, tasks, strict=True):
-        try:
-            asked += [(row, split, fixed_examples(model, task, split, config)) for split in task.splits]
-        except InputError as error:
-            if command.task is not None:
-                raise
-            row["skipped"] = str(error)
-            asked = [entry for entry in asked if entry[0] is not row]
-    odds = _log_odds(model, [examples for _, _, examples in asked])
-    for (row, split, _), each in zip(asked, odds, strict=True):
-        loss = float(-functional.logsigmoid(each).mean())
-        require(
-            math.isfinite(loss),
-            f"the loss of {command.model} on {row['name']} is {loss}; its weights are damaged",
-        )
-        row.setdefault("losses", {})[split] = loss
-        row.setdefault("accuracies", {})[split] = float((each > 0).float().mean())
-        row.setdefault("margins", {})[split] = float(each.mean())
-
-
-def _log_odds(model: "GPT", asked: "Sequence[Examples]") -> "list[Tensor]":
-    """The log-odds of being right of every row of each of them; rows of like length are computed together."""
-    import torch
-    from torch.nn.functional import pad
-
-    from sparse_circuits.progress import Bar
-    from sparse_circuits.tasks import Examples, log_odds
-
-    odds = [torch.empty(len(examples.last)) for examples in asked]
-    for loss in ("two_token", "one_token"):
-        chosen = [number for number, examples in enumerate(asked) if examples.loss == loss]
-        if not chosen:
+    found, skipped = answer(model, tasks, count, skip=command.task is None)
+    for row in rows:
+        if row["name"] in skipped:
+            row["skipped"] = skipped[row["name"]]
             continue
-        sets = [asked[number] for number in chosen]
-        width = max(examples.tokens.shape[1] for examples in sets)
-        tokens = torch.cat([pad(examples.tokens, (0, width - examples.tokens.shape[1])) for examples in sets])
-        last, targets, others = (
-            torch.cat([getattr(examples, name) for examples in sets]) for name in ("last", "targets", "others")
-        )
-        found = torch.empty(len(last))
-        with torch.no_grad(), Bar("tasks", len(last)) as bar:
-            done = 0
-            for rows in last.argsort(stable=True).split(ROWS_PER_BATCH):
-                wide = int(last[rows].max()) + 1
-                part = Examples(tokens[rows, :wide], last[rows], targets[rows], others[rows], loss)
-                found[rows.cpu()] = log_odds(model(part.tokens, at=part.last), part).float().cpu()
-                done += len(rows)
-                bar.update(done)
-        for number, part_odds in zip(chosen, found.split([len(examples.last) for examples in sets]), strict=True):
-            odds[number] = part_odds
-    return odds
+        answers = found[row["name"]]
+        row["losses"] = {split: each.loss for split, each in answers.items()}
+        row["accuracies"] = {split: each.accuracy for split, each in answers.items()}
+        row["margins"] = {split: each.margin for split, each in answers.items()}
 
 
 def _written(row: dict[str, Any]) -> str:
