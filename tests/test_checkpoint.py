@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from small_models import randomised, small, some_tokens
 from torch import Tensor
 
-from sparse_circuits.checkpoint import load, model_hash, read_tensors, save, write_tensors
+from sparse_circuits.checkpoint import load, model_hash, read_tensors, round_dense_, save, write_tensors
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
@@ -90,6 +90,59 @@ def test_sparse_matrices_are_stored_sparsely(tmp_path: Path) -> None:
     matrices = 2 * 12 * 128 * 128 + 2 * 64 * 128 + 64 * 64
     assert sizes[1] > 4 * matrices
     assert sizes[0] < 4 * matrices * (2 / 100) + 30_000
+
+
+def dtypes(path: Path) -> dict[str, torch.dtype]:
+    return {name: tensor.dtype for name, tensor in load_file(path / "model.safetensors").items()}
+
+
+def test_what_half_precision_holds_is_stored_in_it(tmp_path: Path) -> None:
+    model = randomised(small(), dtype=torch.float32)
+    save(model, tmp_path)
+    assert set(dtypes(tmp_path).values()) == {torch.float32}
+    size = (tmp_path / "model.safetensors").stat().st_size
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.copy_(tensor.half())
+    save(model, tmp_path)
+    assert set(dtypes(tmp_path).values()) == {torch.float16}
+    assert (tmp_path / "model.safetensors").stat().st_size < 0.6 * size
+    assert_same_bits(load(tmp_path), model)
+    # One entry that needs a seventeenth bit, one too large, one too small: the whole tensor stays as it is.
+    for value in (1 + 2**-11, 65520.0, 2.0**-26):
+        with torch.no_grad():
+            model.wte.weight[2, 3] = value
+        save(model, tmp_path)
+        found = dtypes(tmp_path)
+        assert {name for name, dtype in found.items() if dtype == torch.float32} == {"wte.weight"}
+        assert_same_bits(load(tmp_path), model)
+
+
+def test_rounding_touches_dense_matrices_only() -> None:
+    model = sparse_model(small(bigram_table="fixed"))  # a fixed table is no parameter, and stays dense
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    round_dense_(model)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"bigram_table"}
+    table = model.state_dict()["bigram_table"]
+    assert torch.equal(table, before["bigram_table"].half().float())
+    dense = randomised(small(), dtype=torch.float32)
+    dense.wte.weight.data[0, 0] = 1e6  # no half is so large
+    before = {name: tensor.clone() for name, tensor in dense.state_dict().items()}
+    round_dense_(dense)
+    changed = {name for name, tensor in dense.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name, tensor in before.items() if tensor.ndim == 2} - {"wte.weight"}
+
+
+def test_files_of_before_half_precision_load(tmp_path: Path) -> None:
+    model = sparse_model(small())
+    save(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    as_before = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_file(path).items()
+    }
+    save_file(as_before, path)
+    assert_same_bits(load(tmp_path), model)
 
 
 def test_a_model_in_other_precision_is_stored_in_float32(tmp_path: Path) -> None:
@@ -201,6 +254,18 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (
         edit(lambda tensors: tensors.update({"wte.weight:shape": torch.tensor([12, 11])})),
         r"wte.weight has shape \(12, 11\), config.json says \(11, 12\)",
+    ),
+    (
+        edit(lambda tensors: tensors.update({"wte.weight:shape": torch.tensor([11.0, 12.0])})),
+        "the sparse tensor 'wte.weight' is damaged",
+    ),
+    *(
+        (
+            edit(lambda tensors, name=name, dtype=dtype: tensors.update({name: tensors[name].to(dtype)})),
+            f"{name} is stored as {dtype}; expected float32 or float16",
+        )
+        for name in ("ln_f.weight", "wte.weight:values")
+        for dtype in (torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn)
     ),
     (
         edit(lambda tensors: tensors.update({"wte.weight:positions": torch.tensor(5)})),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import Run, one_line
 
-from sparse_circuits import presets
+from sparse_circuits import presets, shipped
 from sparse_circuits.config import GPTConfig, LoopConfig, PruneConfig, SparsityConfig, TrainConfig
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
@@ -128,7 +128,8 @@ def test_pruning_as_json_and_for_reading(run: Run, model: Path, task_file: Path,
     assert (tmp_path / "c" / "circuit.safetensors").exists()
 
 
-def test_the_demo_goes_the_whole_way_once(run: Run, task_file: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("ships", [True, False])
+def test_the_demo_goes_the_whole_way_once(run: Run, task_file: Path, tmp_path: Path, monkeypatch, ships: bool) -> None:
     def corpus(folder: Path) -> CorpusConfig:
         return CorpusConfig(out=folder, idioms=0.1, vocab_size=300)
 
@@ -144,17 +145,20 @@ def test_the_demo_goes_the_whole_way_once(run: Run, task_file: Path, tmp_path: P
     monkeypatch.setattr(presets, "demo_corpus", corpus)
     monkeypatch.setattr(presets, "demo_train", train)
     monkeypatch.setattr(presets, "demo_prune", prune)
-    first = run("demo", "--out", tmp_path / "demo", "--task", task_file)
+    # Where a model ships, that is asked for.
+    monkeypatch.setattr(shipped, "names", lambda: [presets.DEMO_MODEL] if ships else [])
+    flags = ["demo", "--out", tmp_path / "demo", "--task", task_file, *["--train"] * ships]
+    first = run(*flags)
     assert first.status == 0
     assert [line[:3] for line in first.err.splitlines() if line[1:3] == "/3"] == ["1/3", "2/3", "3/3"]
     folder = tmp_path / "demo" / "model" / "circuits" / "closing"
     assert f"the circuit is in {folder}" in first.out
     written = (folder / "circuit.json").stat().st_mtime_ns
-    second = run("demo", "--out", tmp_path / "demo", "--task", task_file, "--json")
+    second = run(*flags, "--json")
     assert second.err == ""
     assert json.loads(second.out) == json.loads((folder / "circuit.json").read_text())
     assert (folder / "circuit.json").stat().st_mtime_ns == written
     # A step whose result is gone is done again, the others are not.
     shutil.rmtree(folder)
-    third = run("demo", "--out", tmp_path / "demo", "--task", task_file)
+    third = run(*flags)
     assert [line[:3] for line in third.err.splitlines() if line[1:3] == "/3"] == ["3/3"]
