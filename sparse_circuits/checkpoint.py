@@ -209,7 +209,7 @@ def _stored(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor | _Spars
     for name, tensor in tensors.items():
         if not name.endswith((":positions", ":shape")) and tensor.dtype not in (torch.float32, torch.float16):
             raise InputError(f"{path}: {name} is stored as {tensor.dtype}; expected float32 or float16")
-    state: dict[str, Tensor | _Sparse] = {name: tensor for name, tensor in tensors.items() if ":" not in name}
+    state: dict[str, Tensor | _Sparse] = {name: tensor.float() for name, tensor in tensors.items() if ":" not in name}
     for name in [key.removesuffix(":values") for key in tensors if key.endswith(":values")]:
         try:
             values, positions = tensors[f"{name}:values"], tensors[f"{name}:positions"]
