@@ -108,7 +108,7 @@ def test_what_half_precision_holds_is_stored_in_it(tmp_path: Path) -> None:
     assert set(dtypes(tmp_path).values()) == {torch.float16}
     assert (tmp_path / "model.safetensors").stat().st_size < 0.6 * size
     assert_same_bits(load(tmp_path), model)
-    assert_same_bits(load(tmp_path, sparse=True), model)
+    assert model_hash(load(tmp_path, sparse=True)) == model_hash(model)
     # One entry that needs a seventeenth bit, one too large, one too small: the whole tensor stays as it is.
     for value in (1 + 2**-11, 65520.0, 2.0**-26):
         with torch.no_grad():
