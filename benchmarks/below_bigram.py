@@ -58,10 +58,7 @@ class Settings:
 def main() -> None:
     """Pack, train twice, print the table."""
     settings = tyro.cli(Settings)
-    corpus = settings.out / "corpus"
-    if not (corpus / "manifest.json").exists():
-        corpus.parent.mkdir(parents=True, exist_ok=True)
-        build_corpus(CorpusConfig(out=corpus, folder=(Path(sysconfig.get_path("stdlib")),), vocab_size=2048))
+    corpus = packed(settings.out)
     rows = []
     for name, density in DENSITIES.items():
         if settings.only not in (None, name):
@@ -87,6 +84,15 @@ def main() -> None:
             f"{row['model']:14s}{row['validation_loss']:8.3f}{row['bigram_loss']:8.3f}{below:8.3f}"
             f"{row['tokens']:12,d}{row['seconds']:9.0f}"
         )
+
+
+def packed(folder: Path) -> Path:
+    """The folder of the standard library's corpus, made if it is not there."""
+    corpus = folder / "corpus"
+    if not (corpus / "manifest.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        build_corpus(CorpusConfig(out=corpus, folder=(Path(sysconfig.get_path("stdlib")),), vocab_size=2048))
+    return corpus
 
 
 def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
