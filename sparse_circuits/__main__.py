@@ -94,6 +94,7 @@ def _run(given: list[str]) -> int:
     command = _parse(verb, module.Command, rest, presets[preset]() if preset else None, presets)
     if command is None:
         return 0
+    _warned.clear()
     with warnings.catch_warnings():
         warnings.showwarning = _one_line_warning
         module.run(command)

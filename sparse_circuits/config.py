@@ -250,6 +250,11 @@ class TrainConfig:
         require_choices(self)
         require(self.batch_size >= 1, f"batch_size is {self.batch_size}; it must be at least 1")
         require(self.dw_every >= 1, f"dw_every is {self.dw_every}; it must be at least 1")
+        require(
+            self.dw == "dense" or self.products == "auto",
+            "dw is amortized with products=dense, but only matrices that are multiplied sparsely have live entries; "
+            "choose products=auto, or dw=dense",
+        )
         require(self.eval_every >= 1, f"eval_every is {self.eval_every}; it must be at least 1")
         require(self.eval_tokens >= 1, f"eval_tokens is {self.eval_tokens}; it must be at least 1")
         require(

@@ -38,7 +38,7 @@ def mix_corpus(folder: Path = Path("runs/corpus")) -> "CorpusConfig":
 
 
 def demo_train(corpus: Path = Path("runs/corpus"), out: Path = Path("runs/model")) -> TrainConfig:
-    """A small sparse model that learns the three tasks from generated programs, in about five minutes on two cores."""
+    """A small sparse model that learns a third of the tasks from generated programs, in four minutes on two cores."""
     return TrainConfig(
         corpus=corpus,
         out=out,
@@ -119,7 +119,7 @@ def small_dense_train(corpus: Path = Path("runs/corpus"), out: Path = Path("runs
     return replace(
         sparse,
         model=replace(sparse.model, d_model=128, n_head=8),
-        sparsity=SparsityConfig(density=1),
+        sparsity=SparsityConfig(density=1.0),
         loop=replace(sparse.loop, steps=4000, learning_rate=2e-3),
     )
 

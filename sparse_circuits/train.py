@@ -15,6 +15,7 @@ import platform
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -80,6 +81,8 @@ class _Run:
         self.out = Path(config.out)
         self.progress = progress
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" and config.dw == "amortized":
+            warnings.warn("dw=amortized does nothing on CUDA, where products are dense", stacklevel=2)
         self.model = GPT(self.config.model, seed=config.loop.seed).to(device)
         self.model.tokenizer = corpus.tokenizer
         if config.bigram_start == "counts" and config.model.bigram_table != "none":
@@ -202,7 +205,8 @@ class _Run:
     def _description(self, **results: Any) -> dict[str, Any]:
         return {
             "format": checkpoint.FORMAT,
-            "config": to_json(self.config),
+            # Found from any folder.
+            "config": to_json(replace(self.config, corpus=Path(self.config.corpus).resolve())),
             "corpus": _identity(self.objective.corpus),
             "bigram_loss": self.bigram,
             "torch": torch.__version__,
@@ -230,10 +234,14 @@ def _admitted(config: TrainConfig, resume: bool) -> TrainConfig:
     """The config to train with: the stored one when resuming. InputError where the folder does not allow it."""
     out = Path(config.out)
     if resume:
-        return stored_config(out)
+        stored = stored_config(out)
+        return stored if config.corpus == TrainConfig().corpus else replace(stored, corpus=config.corpus)
     # A run that ended before its first checkpoint has nothing to lose.
     worth = (out / "checkpoint.safetensors").exists() or (out / "model.safetensors").exists()
     if worth and (out / "train.json").exists():
+        described = read_json(out / "train.json")
+        if isinstance(described, dict) and "validation_loss" in described:
+            raise InputError(f"{out} already holds a finished model; choose another --out")
         raise InputError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
     if (out / "config.json").exists():
         raise InputError(f"{out} already holds a model; choose another --out")

@@ -94,7 +94,7 @@ train_values = st.fixed_dictionaries(
         "eval_tokens": counts,
         "checkpoint_seconds": st.floats(0, 1e6),
     }
-)
+).filter(lambda values: (values["products"], values["dw"]) != ("dense", "amortized"))
 prune_values = st.fixed_dictionaries(
     {
         "target_loss": fractions,
@@ -202,6 +202,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     *((TrainConfig, {"checkpoint_seconds": value}, "checkpoint_seconds is") for value in (-1.0, nan)),
     (TrainConfig, {"bigram_start": "zero"}, "choose among 'counts', 'uniform'"),
     (TrainConfig, {"model": GPTConfig(bigram_table="fixed"), "bigram_start": "uniform"}, "bigram_table is fixed"),
+    (TrainConfig, {"dw": "amortized", "products": "dense"}, "dw is amortized with products=dense"),
     *((PruneConfig, {"target_loss": value}, "target_loss is") for value in (0.0, nan)),
     (PruneConfig, {"k_coef": -1.0}, "k_coef is"),
     (PruneConfig, {"temperature": 0.0}, "temperature is"),

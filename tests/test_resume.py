@@ -117,7 +117,7 @@ def test_a_run_finished_by_another_process_meanwhile_is_left_alone(
         return look(folder)
 
     monkeypatch.setattr(PackedCorpus, "load", meanwhile)
-    with pytest.raises(InputError, match="is finished" if resume else "already holds a run"):
+    with pytest.raises(InputError, match="is finished" if resume else "already holds a finished model"):
         train(config, resume=resume, progress=False)
     assert (config.out / "model.safetensors").read_bytes() == finished.model_bytes
 
@@ -265,6 +265,18 @@ def interrupted(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         interrupt_after(1, patched, ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             train(config, progress=False)
+
+
+def test_a_corpus_that_has_moved_is_named(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(finished.config.corpus, here)
+    config = dataclasses.replace(finished.config, corpus=here, out=tmp_path / "run")
+    interrupted(config, monkeypatch)
+    here.rename(there)
+    with pytest.raises(InputError, match=f"no corpus in {here}"):
+        train(TrainConfig(out=config.out), resume=True, progress=False)
+    train(TrainConfig(out=config.out, corpus=there), resume=True, progress=False)
+    assert (config.out / "model.safetensors").read_bytes() == finished.model_bytes
 
 
 def test_a_corpus_rebuilt_with_another_tokenizer_cannot_be_resumed_on(

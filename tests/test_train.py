@@ -265,7 +265,7 @@ def test_a_poisoned_parameter_is_named_and_never_saved(
 
 
 def test_a_folder_with_a_run_or_a_model_is_left_alone(finished: Finished, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="already holds a run; add --resume"):
+    with pytest.raises(InputError, match="already holds a finished model"):
         train(finished.config, progress=False)
     shutil.copytree(finished.config.out, tmp_path / "model")
     (tmp_path / "model" / "train.json").unlink()

@@ -25,7 +25,7 @@ class Case:
 def on_gpu(rows: Callable[[Plan], list[Row]], name: str, target: float, plan: Plan) -> list[Row]:
     """`rows` on the GPU, or a row that says that there is none."""
     if not torch.cuda.is_available():
-        return [Row(name, "no GPU", "", None, None, "s", target, "not measured")]
+        return [Row(name, "no GPU", "", None, None, "s", plan.target(target), "not measured")]
     return rows(replace(plan, device="cuda"))
 
 

@@ -78,7 +78,7 @@ def _print(rows: "list[Row]", about: dict[str, str], described: dict[str, object
         console.print("no targets apply")
         return
     missed = [f"{row.case} ({row.what}, against {row.against})" for row in rows if row.met is False]
-    console.print(f"missed: {'; '.join(missed)}" if missed else "no target missed")
+    console.print(f"missed: {'; '.join(missed)}" if missed else "no target missed among those measured")
 
 
 def amount(value: float | None, unit: str) -> str:

@@ -45,12 +45,14 @@ def run(command: Command) -> None:
     from sparse_circuits import checkpoint
     from sparse_circuits.config import check_seed
     from sparse_circuits.fields import require
+    from sparse_circuits.generation import Sampling
 
     require(command.max_new_tokens >= 1, f"--max-new-tokens is {command.max_new_tokens}; it must be at least 1")
     require(command.samples >= 1, f"--samples is {command.samples}; it must be at least 1")
     require("" not in command.stop, "--stop holds an empty text, which is everywhere; give it a character or more")
     check_seed(command.seed)
     prompts = _prompts(command)
+    Sampling(command.temperature, command.top_k, command.top_p)  # refuses before the model is read
     model = checkpoint.load(command.model, sparse="auto")
     tokenizer = model.tokenizer
     require(tokenizer is not None, f"{command.model} has no tokenizer.json, so a prompt cannot be read")
@@ -58,6 +60,8 @@ def run(command: Command) -> None:
     ids = [tokenizer.encode(prompt) or [tokenizer.end_of_text] for prompt in prompts for _ in range(command.samples)]
     rows = [_Row(tokenizer, command.stop) for _ in ids]
     page = None if command.json else _Page(prompts, command.samples, rows)
+    if page is not None:
+        page.update()  # the prompt at once: the first use of a kernel compiles it
 
     def stream(row: int, token: int) -> bool:
         ended = rows[row].push(token)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sparse_circuits.config import PruneConfig
+from sparse_circuits.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,11 @@ def run(command: Command) -> None:
     from sparse_circuits.files import locked
     from sparse_circuits.tasks import get_task
 
-    model = checkpoint.load(command.model)
     task = get_task(command.task)
+    model = checkpoint.load(command.model)
     assert model.folder is not None
+    if model.tokenizer is None:
+        raise InputError(f"{model.folder} has no tokenizer.json, and the task is text")
     out = command.out or shipped.writable(model.folder) / "circuits" / task.name
     checkpoint.make_folder(out)
     with locked(out):  # a folder that cannot be written to is told now, not after minutes of pruning

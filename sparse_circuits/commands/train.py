@@ -55,7 +55,8 @@ def _refuse_other_settings(config: TrainConfig) -> None:
         known: Any = stored
         for part in key.split("."):
             known = known[part]
-        if key != "out" and given not in (default, known):
+        # Folders may have been moved; that the corpus is the same, its hashes say.
+        if key not in ("out", "corpus") and given not in (default, known):
             flag = key.rsplit(".", 1)[-1].replace("_", "-")
             raise InputError(
                 f"--{flag} is {given!r}, but the run in {config.out} was started with {known!r}; "
