@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import sparse_circuits as sc
 from sparse_circuits.circuits.edges import Edge
 
-CIRCUIT = Path("runs/demo/model/circuits/single_double_quote")
+CIRCUIT = Path("runs/demo/circuits/single_double_quote")
 POSITIVE, NEGATIVE, STREAM, INK = "#0072b2", "#d55e00", "#b0b0b0", "#202020"
 PANES = {"act_in": "reads", "v": "v", "k": "k", "q": "q", "post_act": "neurons", "resid_delta": "writes"}
 
