@@ -4,6 +4,7 @@ Rows of a batch may differ in length. A query sees keys by their positions: thos
 lies behind a row's kept positions is seen by nobody, and overwritten by what the row reads next: there is no mask.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -43,6 +44,7 @@ class Cache:
             1 <= capacity <= config.block_size,
             f"a cache of {capacity} positions; expected 1 to the model's block size, {config.block_size}",
         )
+        self._config = config
         self.capacity = capacity
         self.lengths = torch.zeros(rows, dtype=torch.int64)
         self.layers = [LayerCache(self) for _ in range(config.n_layer)]
@@ -53,12 +55,18 @@ class Cache:
         self.fresh = 0
         self._read = self._written = 0
 
-    def begin(self, tokens: Int64[Tensor, "B T"]) -> slice | Int64[Tensor, "B T"]:
-        """Say that the model is about to read `tokens`; returns their positions: one slice, or one row for each row.
+    def begin(self, tokens: Int64[Tensor, "B T"], config: GPTConfig) -> slice | Int64[Tensor, "B T"]:
+        """Say that a model of that config is about to read `tokens`.
+
+        Returns:
+            their positions: one slice, or one row for each row.
 
         Raises:
-            InputError: there are more or fewer rows than in the cache, or no room for so many positions.
+            InputError: the cache is for a model of another config, there are more or fewer rows than in the cache, or
+                no room for so many positions.
         """
+        if config is not self._config:
+            self._check_config(config)
         rows, count = tokens.shape
         if rows != len(self._filled):
             raise InputError(f"tokens have {rows} rows and the cache {len(self._filled)}; they must have as many")
@@ -77,6 +85,18 @@ class Cache:
             steps = torch.arange(max(rows, count), device=tokens.device)
             self.target = steps[:rows, None], self.lengths[:, None] + steps[:count]
         return self.target[1]
+
+    def _check_config(self, config: GPTConfig) -> None:
+        """Refuse a config that is not the cache's own, and know it by its identity from then on."""
+        ours, theirs = (dataclasses.asdict(each.resolved()) for each in (self._config, config))
+        differing = [name for name, value in ours.items() if value != theirs[name]]
+        if differing:
+            made, reads = (", ".join(f"{name}={each[name]}" for name in differing) for each in (ours, theirs))
+            raise InputError(
+                f"the cache was made for a model with {made}, and this one has {reads}; "
+                "make one with Cache(model.config, rows)"
+            )
+        self._config = config
 
     def advance(self, counts: int | Sequence[int]) -> None:
         """Keep that many of the positions last read, in each row or row by row.

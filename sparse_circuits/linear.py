@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -116,6 +116,16 @@ class Weighted(nn.Module):
             unexpected.remove(key)
 
 
+class Holder(nn.Module):
+    """What holds such layers, at any depth: `to` and the like change nothing of it where one of them refuses."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Holder":
+        for module in self.modules():
+            if isinstance(module, Weighted):
+                module.destination(fn)
+        return super()._apply(fn, recurse)
+
+
 class Linear(Weighted):
     """A linear layer."""
 
@@ -142,7 +152,7 @@ class Linear(Weighted):
 class Embedding(Weighted):
     """Rows of the weight, by the numbers of tokens."""
 
-    def forward(self, tokens: Int64[Tensor, "*rows"]) -> Float[Tensor, "*rows channels"]:
+    def forward(self, tokens: Integer[Tensor, "*rows"]) -> Float[Tensor, "*rows channels"]:
         return F.embedding(tokens, self.weight) if self.matrix is None else self.matrix.rows(tokens)
 
     def freeze(self, matrix: SparseMatrix | None = None) -> None:

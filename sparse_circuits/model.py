@@ -10,7 +10,7 @@ Parameter names are those of the released checkpoints without their `transformer
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,7 @@ from sparse_circuits.generation import generate
 from sparse_circuits.kernels import decode
 from sparse_circuits.kernels.attention import attention
 from sparse_circuits.kernels.fused import add_rows
-from sparse_circuits.linear import Embedding, Linear, Weighted
+from sparse_circuits.linear import Embedding, Holder, Linear
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose, match_sites
 from sparse_circuits.sparsity import abs_topk
 from sparse_circuits.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ class Run:
     """Recorded activations [B, T, channels] by site name, as the forward pass used them."""
 
 
-class GPT(nn.Module):
+class GPT(Holder):
     """A weight-sparse (or dense) transformer.
 
     `tokenizer` is set on models that come with one, `folder` on those loaded from or written to a folder.
@@ -110,7 +110,8 @@ class GPT(nn.Module):
 
         Raises:
             InputError: wrong shape or dtype, ids outside the vocabulary, more positions than the block size or the
-                cache has room for, `at` outside them, or a tap that returns no tensor of the activation's shape.
+                cache has room for, a cache of another model, `at` outside the positions, or a tap that returns no
+                tensor of the activation's shape.
         """
         self._check(tokens)
         if at is not None:
@@ -118,7 +119,7 @@ class GPT(nn.Module):
         if cache is None:
             return self._logits(tokens, tap, at, None, slice(tokens.shape[1]))
         with torch.no_grad():
-            return self._logits(tokens, tap, at, cache, cache.begin(tokens))
+            return self._logits(tokens, tap, at, cache, cache.begin(tokens, self.config))
 
     def _logits(
         self, tokens: Tensor, tap: Tap | None, at: Tensor | None, cache: Cache | None, place: slice | Tensor
@@ -164,13 +165,6 @@ class GPT(nn.Module):
 
     generate = generate
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "GPT":
-        # Nothing is changed where a layer refuses.
-        for module in self.modules():
-            if isinstance(module, Weighted):
-                module.destination(fn)
-        return super()._apply(fn, recurse)
-
     def _check(self, tokens: Tensor) -> None:
         if tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.shape[1] == 0:
             raise InputError(
@@ -191,7 +185,7 @@ class GPT(nn.Module):
                 )
 
 
-class Block(nn.Module):
+class Block(Holder):
     """One attention and one MLP sublayer, each reading the normed residual stream and adding to it."""
 
     def __init__(self, config: GPTConfig):
@@ -241,7 +235,7 @@ class Block(nn.Module):
         return abs_topk(residual, kept_count(self.config, site, residual.shape[-1]))
 
 
-class Attention(nn.Module):
+class Attention(Holder):
     """Causal attention; q, k and v are numbered over all heads: head = channel // d_head."""
 
     def __init__(self, config: GPTConfig):
@@ -264,7 +258,7 @@ class Attention(nn.Module):
         return finish(self.c_proj(y), self.config, "attn_out", tap, "attn.resid_delta")
 
 
-class MLP(nn.Module):
+class MLP(Holder):
     """One hidden layer of neurons."""
 
     def __init__(self, config: GPTConfig):

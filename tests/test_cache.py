@@ -164,6 +164,36 @@ def test_sizes_that_are_no_numbers_are_refused() -> None:
             Cache(small(), *arguments)
 
 
+@pytest.mark.parametrize(
+    ("changes", "made", "reads"),
+    [
+        ({"d_head": 5}, "d_head=4", "d_head=5"),
+        ({"n_layer": 3}, "n_layer=2", "n_layer=3"),
+        ({"block_size": 6, "sink": False}, "block_size=8, sink=True", "block_size=6, sink=False"),
+    ],
+)
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_a_cache_of_another_model_is_refused(changes: dict[str, Any], made: str, reads: str, is_sparse: bool) -> None:
+    """A compiled step would read and write beyond what is there."""
+    mine, other = (randomised(small(**each), dtype=torch.float32) for each in ({}, changes))
+    mine, other = (model.sparsify() if is_sparse else model for model in (mine, other))
+    tokens, cache = some_tokens(small(), length=5), Cache(small(), 3)
+    logits = mine(tokens[:, :4], cache=cache)
+    cache.advance(3)
+    with pytest.raises(InputError, match=f"was made for a model with {made}, and this one has {reads}; make one with"):
+        other(tokens[:, 3:4], cache=cache)
+    torch.testing.assert_close(mine(tokens[:, 3:4], cache=cache), logits[:, 3:], rtol=1e-4, atol=1e-4)
+
+
+def test_a_cache_serves_models_of_one_config() -> None:
+    models = [randomised(small(), seed) for seed in range(2)]
+    cache = Cache(small(), 3)
+    for model in models:
+        model(some_tokens(small(), length=2), cache=cache)
+        cache.advance(2)
+    assert cache.lengths.tolist() == [4, 4, 4]
+
+
 def test_what_does_not_fit_the_cache_is_refused_and_leaves_it_as_it_was() -> None:
     model, tokens = randomised(small()), some_tokens(small(), length=8)
     cache = Cache(model.config, 3, capacity=6)

@@ -213,6 +213,14 @@ def test_what_a_sparse_model_cannot_become(change: Any) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize("part", [lambda m: m.blocks[0], lambda m: m.blocks[0].attn, lambda m: m.blocks[0].mlp])
+def test_no_more_can_a_part_of_it(part: Any) -> None:
+    model = model_of({}).sparsify()
+    with pytest.raises(InputError, match="a sparse model computes in float32"):
+        part(model).half()
+    assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+
+
 def test_what_leaves_a_sparse_model_as_it_is() -> None:
     model = model_of({}).sparsify()
     matrix = model.lm_head.matrix

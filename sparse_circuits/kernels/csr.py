@@ -21,7 +21,8 @@ def fault(
 ) -> str | None:
     """What is wrong with the parts of a matrix, whose dtypes and sizes are right; None where nothing is."""
     rows, columns = shape
-    steps = start.diff()
+    # Wider than they are stored: a difference beyond 31 bits would come out as another.
+    steps = start.long().diff()
     if int(start[0]) != 0 or int(start[-1]) != len(column) or (rows and int(steps.min()) < 0):
         return f"start must rise from 0 to {len(column)}, the number of entries"
     if len(column) and not 0 <= int(column.min()) <= int(column.max()) < columns:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from sparse_circuits import kernels
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import shown
 from sparse_circuits.kernels import csr, gpu
 from sparse_circuits.kernels.kept import Loops, compiled
 from sparse_circuits.kernels.sizes import WORD
@@ -26,6 +27,7 @@ product_loops = Loops("product_loops")
 # Entries of a dense matrix that a thread claims at a time.
 CLAIM = 32768
 PLAIN = (Tensor, torch.nn.Parameter)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 DEVICES = ("cpu", "cuda")
 
 
@@ -57,13 +59,15 @@ class SparseMatrix:
     """Whether no value is NaN or infinite: only then may a product leave out the zeros of x."""
 
     def __post_init__(self) -> None:
-        rows, columns = self.shape
-        if min(rows, columns) < 0 or self.start.device.type not in DEVICES:
-            raise InputError(f"SparseMatrix: shape {self.shape} on {self.start.device}; expected sizes on CPU or CUDA")
-        kinds = [(self.start, torch.int32, rows + 1), (self.column, torch.int32, self.value.numel())]
+        sizes = [size for size in self.shape if isinstance(size, int) and size >= 0]
+        if not len(sizes) == len(self.shape) == 2 or self.start.device.type not in DEVICES:
+            raise InputError(
+                f"SparseMatrix: shape {self.shape} on {self.start.device}; expected two sizes on CPU or CUDA"
+            )
+        kinds = [(self.start, torch.int32, sizes[0] + 1), (self.column, torch.int32, self.value.numel())]
         for tensor, dtype, size in [*kinds, (self.value, torch.float32, self.value.numel())]:
             fits = tensor.dtype == dtype and tensor.shape == (size,) and tensor.device == self.start.device
-            if not (fits and tensor.is_contiguous() and type(tensor) in PLAIN):
+            if not (fits and _is_plain(tensor) and tensor.is_contiguous()):
                 raise InputError(
                     f"SparseMatrix: expected {size} contiguous numbers of {dtype} on one device, got {tensor.dtype} of "
                     f"shape {tuple(tensor.shape)} on {tensor.device}; make the matrix with SparseMatrix.from_dense"
@@ -84,9 +88,14 @@ class SparseMatrix:
         """The nonzeros of `weight` (fp32 on the CPU or CUDA; other floats are converted). NaN is one, -0.0 is none.
 
         Raises:
-            InputError: `weight` is not plain memory on the CPU or CUDA, or has too many nonzeros to count in 31 bits.
+            InputError: `weight` is no matrix in plain memory on the CPU or CUDA, or has too many nonzeros to count in
+                31 bits.
         """
         dense = floats(weight.detach(), "SparseMatrix.from_dense")
+        if dense.ndim != 2:
+            raise InputError(
+                f"SparseMatrix.from_dense: expected a weight [rows, columns], got one of shape {tuple(dense.shape)}"
+            )
         shape = rows, columns = dense.shape[0], dense.shape[1]
         if kernels.choose(dense).name != "cpu":
             if dense.device.type not in DEVICES:
@@ -143,18 +152,21 @@ class SparseMatrix:
             return csr.dense(self.shape, self.start, self.column, self.value)
         return self._spread(self.value.new_empty(self.shape))
 
-    def rows(self, numbers: Int64[Tensor, "*leading"]) -> Float[Tensor, "*leading columns"]:
+    def rows(self, numbers: Integer[Tensor, "*leading"]) -> Float[Tensor, "*leading columns"]:
         """The rows of these numbers, with their zeros.
 
         Raises:
-            InputError: a number is no row's, or they are on another device.
+            InputError: a number is no row's, they are no integers in plain memory, or on another device.
         """
         if torch.compiler.is_compiling():
             return _rows_untraced(self, numbers)
-        numbers, last = numbers.contiguous(), self.shape[0] - 1
+        if numbers.dtype not in INTEGERS or not _is_plain(numbers):
+            kind = f"{type(numbers).__name__} of {numbers.dtype} and {numbers.layout}"
+            raise InputError(f"SparseMatrix.rows: expected integers in plain memory, got a {kind}; see .long()")
+        numbers, last = numbers.long().contiguous(), self.shape[0] - 1
         device = self.value.device
         if numbers.device != device or (numbers.numel() and not 0 <= int(numbers.min()) <= int(numbers.max()) <= last):
-            raise InputError(f"SparseMatrix.rows: expected numbers from 0 to {last} on {device}, got {numbers}")
+            raise InputError(f"SparseMatrix.rows: expected numbers from 0 to {last} on {device}, got {shown(numbers)}")
         if self.chosen() != "cpu":
             found = csr.rows(self.shape[1], self.start, self.column, self.value, numbers.flatten())
             return found.view(*numbers.shape, self.shape[1])
@@ -215,9 +227,14 @@ _dense_untraced = kernels.untraced(SparseMatrix.dense)
 _rows_untraced = kernels.untraced(SparseMatrix.rows)
 
 
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether compiled code finds the entries where the strides say, as they are."""
+    return type(tensor) in PLAIN and tensor.layout is torch.strided and not tensor.is_neg()
+
+
 def plain(tensor: Tensor, where: str) -> Tensor:
     """`tensor` as fp32 in memory that compiled code can read."""
-    if tensor.dtype is torch.float32 and tensor.is_cpu and type(tensor) in PLAIN and not tensor.is_neg():
+    if tensor.dtype is torch.float32 and tensor.is_cpu and _is_plain(tensor):
         return tensor
     return floats(tensor, where, torch.device("cpu"))
 
@@ -229,6 +246,8 @@ def floats(tensor: Tensor, where: str, device: torch.device | None = None) -> Te
         raise InputError(f"{where}: expected a tensor on {name}, got one on {tensor.device}; move it with .to()")
     if type(tensor) not in PLAIN:
         raise InputError(f"{where}: expected a plain tensor, got a {type(tensor).__name__}, whose memory is its own")
+    if tensor.layout is not torch.strided:
+        raise InputError(f"{where}: expected a dense tensor, got one of {tensor.layout}; convert it with .to_dense()")
     if not tensor.is_floating_point():
         raise InputError(
             f"{where}: expected a floating dtype, got {tensor.dtype}; convert it first, e.g. with .float()"

@@ -61,7 +61,6 @@ def multiply(
     if torch.compiler.is_compiling():
         return _multiply_untraced(matrix, x, bias)
     rows, columns = matrix.shape
-    positions = x.shape[0]
     if x.ndim != 2 or x.shape[1] != columns or (bias is not None and bias.shape != (rows,)):
         given = f"{tuple(x.shape)}" + (f" and bias {tuple(bias.shape)}" if bias is not None else "")
         raise InputError(f"multiply: expected x [positions, {columns}] and bias [{rows}], got x {given}")
@@ -69,6 +68,7 @@ def multiply(
     if name != "cpu":
         return _multiply_elsewhere(name, matrix, x, bias)
     x = rows_of(x, "multiply")
+    positions = x.shape[0]
     y = x.new_empty(positions, rows)
     if not y.numel():
         return y
@@ -216,7 +216,7 @@ def trained_linear(
 
 def _along_rows(matrix: SparseMatrix, x: Tensor, bias: Tensor | None = None) -> Tensor:
     """`multiply` with any number of leading dimensions."""
-    if x.ndim == 2:
+    if x.ndim in (0, 2):  # multiply refuses a single number
         return multiply(matrix, x, bias)
     leading = x.shape[:-1]
     return multiply(matrix, x.reshape(math.prod(leading), x.shape[-1]), bias).view(*leading, matrix.shape[0])

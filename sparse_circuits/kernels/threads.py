@@ -41,7 +41,7 @@ def run(work: Work, job: Any) -> None:
     threads = min(torch.get_num_threads(), -(-job.total // job.claim))
     openmp = _openmp() if threads > 1 else None
     job.address, job.segments = ctypes.addressof(job), max(threads, 1)
-    job.number = openmp.number if openmp else 0
+    job.number, job.failed = openmp.number if openmp else 0, 0
     # How many threads have begun, then how far each segment is done.
     begun = [0, *(job.total * segment // job.segments for segment in range(job.segments))]
     shared = (ctypes.c_int64 * len(begun))(*begun)

@@ -1,5 +1,7 @@
 """Reading one token with a cache by the compiled step is reading it by the blocks of the model."""
 
+from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
@@ -64,7 +66,7 @@ def filled(model: GPT, texts: Tensor, lengths: list[int]) -> Cache:
 
 def compiled(model: GPT, tokens: Tensor, cache: Cache) -> Tensor:
     """The step itself, which must not decline."""
-    cache.begin(tokens)
+    cache.begin(tokens, model.config)
     with torch.no_grad():
         logits = decode.logits(model, tokens, cache)
     assert logits is not None
@@ -183,6 +185,71 @@ def test_the_cache_may_be_used_in_any_way_between_steps(actions: list[str], wron
             else:
                 cache.take([0, 2, 1, 2][: len(tokens)] if action == "copy" else [len(tokens) - 1])
     assert_same_cache(ours, theirs)
+
+
+def replaced_forward(model: GPT) -> None:
+    mlp = model.blocks[0].mlp
+    forward = mlp.forward
+    vars(mlp)["forward"] = lambda x, tap: 2 * forward(x, tap)
+
+
+def changed_epsilon(model: GPT) -> None:
+    vars(model.blocks[1].ln_1)["eps"] = 0.5
+
+
+def changed_epsilons(model: GPT) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.RMSNorm):
+            module.eps = 0.5
+
+
+def sent_embedding(model: GPT) -> None:
+    """Sending it moves it into memory that both processes share."""
+    matrix = model.wte.matrix
+    assert matrix is not None
+    before = matrix.value.data_ptr()
+    ForkingPickler.dumps(model.wte)
+    assert matrix.value.data_ptr() != before
+    # Whoever still reads where the old one lay reads this.
+    matrix.value.mul_(2)
+
+
+@pytest.mark.parametrize("change", [replaced_forward, changed_epsilon, changed_epsilons, sent_embedding])
+def test_what_changes_after_the_first_step_is_seen(change: Callable[[GPT], None]) -> None:
+    model = frozen(small(block_size=20), seed=1)
+    texts = some_tokens(model.config, rows=2, length=10)
+    ours, theirs = filled(model, texts, [5, 2]), filled(model, texts, [5, 2])
+    assert_close(compiled(model, texts[:, 5:6], ours), by_blocks(model, texts[:, 5:6], theirs))
+    for cache in (ours, theirs):
+        cache.advance(1)
+    before = by_blocks(model, texts[:, 6:7], theirs)
+    change(model)
+    expected = by_blocks(model, texts[:, 6:7], theirs)
+    assert not torch.allclose(before, expected, rtol=1e-3, atol=1e-3)
+    assert_close(model(texts[:, 6:7], cache=ours), expected)
+
+
+@pytest.mark.parametrize("changes", [{"d_head": 5}, {"n_layer": 1}, {"n_layer": 3}, {"block_size": 19}], ids=str)
+def test_a_cache_of_other_sizes_is_not_written_to(changes: dict[str, Any]) -> None:
+    model, other = frozen(small(block_size=20)), frozen(small(**{"block_size": 20, **changes}))
+    texts = some_tokens(model.config, rows=2, length=10)
+    cache = filled(model, texts, [5, 2])
+    assert decode.logits(other, texts[:, 5:6], cache) is None
+    compiled(model, texts[:, 5:6], cache)
+    assert decode.logits(other, texts[:, 5:6], cache) is None
+
+
+def test_no_memory_once_is_not_no_memory_for_ever() -> None:
+    model = frozen(small(block_size=20))
+    texts = some_tokens(model.config, rows=2, length=10)
+    ours, theirs = filled(model, texts, [5, 2]), filled(model, texts, [5, 2])
+    compiled(model, texts[:, 5:6], ours)
+    job = decode._plans[ours]._job
+    room, job.room = job.room, 1 << 55
+    with pytest.raises(MemoryError):
+        compiled(model, texts[:, 5:6], ours)
+    job.room = room
+    assert_close(compiled(model, texts[:, 5:6], ours), by_blocks(model, texts[:, 5:6], theirs))
 
 
 def test_keys_are_held_once() -> None:

@@ -5,6 +5,7 @@ import pickle
 import threading
 from collections.abc import Iterator
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 import pytest
 import torch
@@ -116,12 +117,15 @@ class TestSparseMatrix:
             ((2, 3), [0, 2, 2], [1, 0], True, "column must rise within each row"),
             ((2, 3), [0, 2, 2], [1, 1], True, "column must rise within each row"),
             ((2, 3), [0, 1, 2], [0, 1], True, "finite must be False"),
+            ((6, 3), [0, 2**31 - 1, -(2**31), -1, 0, 1, 2], [0, 1], True, "start must rise from 0 to 2"),
             ((-1, 3), [], [], True, "shape"),
+            ((2.0, 3), [0, 1, 2], [0, 1], True, r"shape \(2.0, 3\) on cpu; expected two sizes"),
+            ((2, 3, 1), [0, 1, 2], [0, 1], True, r"shape \(2, 3, 1\) on cpu; expected two sizes"),
         ],
     )
     def test_parts_that_do_not_fit_together(
         self,
-        shape: tuple[int, int],
+        shape: Any,
         start: list[int],
         column: list[int],
         finite: bool,
@@ -132,6 +136,34 @@ class TestSparseMatrix:
         start, column = (torch.tensor(numbers, dtype=torch.int32) for numbers in (start, column))
         with pytest.raises(InputError, match=f"^SparseMatrix: {message}"):
             SparseMatrix(shape, start, column, value, finite)
+
+    @pytest.mark.parametrize(
+        ("weight", "message"),
+        [
+            (torch.ones(3), r"expected a weight \[rows, columns\], got one of shape \(3,\)"),
+            (torch.ones(2, 2, 2), r"expected a weight \[rows, columns\], got one of shape \(2, 2, 2\)"),
+            (torch.eye(3).to_sparse(), "expected a dense tensor, got one of torch.sparse_coo"),
+            (torch.eye(3).to_mkldnn(), "expected a dense tensor, got one of torch._mkldnn"),
+        ],
+        ids=["vector", "three dimensions", "sparse", "mkldnn"],
+    )
+    def test_what_is_no_dense_matrix(self, weight: Tensor, message: str, unannotated: None) -> None:
+        with pytest.raises(InputError, match=f"^SparseMatrix.from_dense: {message}"):
+            SparseMatrix.from_dense(weight)
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64], ids=str)
+    def test_rows_by_integers_of_any_width(self, dtype: torch.dtype) -> None:
+        weight = torch.arange(12.0).view(4, 3)
+        numbers = torch.tensor([[3, 0], [0, 1]], dtype=dtype)
+        assert torch.equal(SparseMatrix.from_dense(weight).rows(numbers), weight[numbers.long()])
+
+    def test_rows_by_what_is_no_integer(self, unannotated: None) -> None:
+        matrix, numbers = SparseMatrix.from_dense(torch.eye(4)), torch.tensor([0, 1])
+        for wrong in (numbers.float(), numbers.bool(), numbers.to(torch.complex64), numbers.to_sparse()):
+            with pytest.raises(InputError, match=f"expected integers in plain memory, got a Tensor of {wrong.dtype}"):
+                matrix.rows(wrong)
+        with pytest.raises(InputError, match="expected numbers from 0 to 3"):
+            matrix.rows(torch.tensor([0, 4], dtype=torch.int32))
 
     def test_parts_that_fit_together(self) -> None:
         for rows, columns in [(0, 3), (3, 0), (1, 1), (5, 4)]:
@@ -256,6 +288,11 @@ class TestMultiply:
             multiply(matrix, torch.zeros(2, 3))
         with pytest.raises(InputError, match=r"got x \(4,\)"):
             multiply(matrix, torch.zeros(4))
+        for product in (lambda x: multiply(matrix, x), lambda x: sparse_linear(x, matrix)):
+            with pytest.raises(InputError, match=r"got x \(\)"):
+                product(torch.tensor(1.0))
+            with pytest.raises(InputError, match=r"expected a dense tensor, got one of torch\.sparse_coo"):
+                product(torch.ones(2, 4).to_sparse())
         with pytest.raises(InputError, match=r"and bias \(4,\)"):
             multiply(matrix, torch.zeros(2, 4), torch.zeros(4))
         with pytest.raises(InputError, match="on the CPU, got one on meta"):
