@@ -79,11 +79,16 @@ class Pretraining:
 
     def live(self, step: int) -> Collection[str]:
         """The matrices whose gradient in step `step` covers their nonzeros only."""
-        # The density falls in dense steps only, so the one that brings its final value is one, whatever its number.
-        arrives = self.density(step) == self.config.sparsity.density != self.density(step - 1)
-        if self.config.dw == "dense" or step % self.config.dw_every == 0 or arrives:
+        if self.config.dw == "dense" or step % self.config.dw_every == 0:
             return ()
-        return [name for name, layer in self._layers.items() if layer.matrix is not None]
+        # A matrix loses entries in dense steps only, so the one that brings its final density is one, whatever its
+        # number.
+        before, now, last = (
+            projections(self.model, self.config.sparsity, progress)
+            for progress in (self._progress(step - 1), self._progress(step), 1.0)
+        )
+        arrives = {name for name in last if now.get(name) == last[name] != before.get(name)}
+        return [name for name, layer in self._layers.items() if layer.matrix is not None and name not in arrives]
 
     def after_step(self, step: int) -> None:
         self.choose_products(step + 1)

@@ -14,11 +14,12 @@ from small_models import randomised
 from small_runs import STEPS, Finished, log_of, settings
 
 from sparse_circuits.checkpoint import load, model_hash, read_tensors
-from sparse_circuits.config import GPTConfig, SparsityConfig
+from sparse_circuits.config import GPTConfig, LoopConfig, SparsityConfig, TrainConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.fields import to_json
 from sparse_circuits.files import locked
+from sparse_circuits.kernels.products import SparseMatrix
 from sparse_circuits.model import GPT, sinusoids
 from sparse_circuits.pretraining import Pretraining, next_token_loss, project
 from sparse_circuits.sparsity import density_at, learning_rate_at
@@ -55,6 +56,20 @@ def test_amortised_training_reaches_its_density(
     for name, parameter in model.h.named_parameters():
         if parameter.ndim == 2:
             assert int(parameter.count_nonzero()) == parameter.numel() // 4, name
+
+
+def test_each_matrix_of_an_amortised_run_gets_its_last_projection(packed_corpus: PackedCorpus) -> None:
+    """Embedding and unembedding have a density of their own, and reach it in another step."""
+    sparsity = SparsityConfig(density=1.0, embedding_density=0.05, density_start=0.0, density_end=1.0)
+    shape = GPTConfig(vocab_size=40, block_size=16, n_layer=1, d_model=24, n_head=4)
+    config = TrainConfig(model=shape, sparsity=sparsity, loop=LoopConfig(steps=100), dw="amortized")
+    model = GPT(shape)
+    objective = Pretraining(model, packed_corpus, config)
+    for layer in (model.lm_head, model.h[0].mlp.c_fc):
+        layer.matrix = SparseMatrix.from_dense(layer.weight.detach())
+    assert objective.projections(99)["lm_head.weight"].k == 48
+    assert list(objective.live(99)) == ["h.0.mlp.c_fc.weight"]
+    assert "lm_head.weight" in objective.live(98)
 
 
 def test_the_folder_holds_the_model_and_how_it_was_made(finished: Finished) -> None:
