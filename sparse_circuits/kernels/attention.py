@@ -98,8 +98,18 @@ class _Gradient(torch.autograd.Function):
     """The gradient, which has none itself."""
 
     @staticmethod
-    def compute(*arguments: Any) -> tuple[Tensor | None, ...]:
-        return _cpu().backward(*arguments)
+    def compute(upstream: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor | None, ...]:
+        upstream = upstream.resolve_neg()
+        if _cpu().takes(upstream):
+            return _cpu().backward(upstream, q, k, v, *rest)
+        # Its memory is of a kind that compiled code cannot read.
+        n_head, sink, first, *_ = rest
+        q, k, v = (t.detach().requires_grad_() for t in (q, k, v))
+        sink = None if sink is None else sink.detach().requires_grad_()
+        with torch.enable_grad():
+            y = attention_reference(q, k, v, n_head, sink, first)
+        found = torch.autograd.grad(y, [q, k, v] if sink is None else [q, k, v, sink], upstream)
+        return *found[:3], None if sink is None else found[3]
 
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> tuple[Tensor | None, ...]:

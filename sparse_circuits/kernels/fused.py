@@ -192,11 +192,38 @@ class _Keep(torch.autograd.Function):
         x, weight, mask, held, *rows = ctx.saved_tensors
         kind, k, epsilon = ctx.what
         keep, found = fused_cpu.Keep(kind, k, epsilon, weight, mask, held), fused_cpu.Rows(*rows)
+        gradient, wanted = gradients[0].resolve_neg(), ctx.needs_input_grad[:3]
+        if not fused_cpu.takes(gradient):
+            return *_by_reference(gradient, x, keep, found, wanted), None, None
         if keep.by_bits:
-            of_x = fused_cpu.by_bits(gradients[0], x, keep, found) if ctx.needs_input_grad[0] else None
+            of_x = fused_cpu.by_bits(gradient, x, keep, found) if wanted[0] else None
             return of_x, None, None, None, None
-        of_inputs = fused_cpu.backward(gradients[0], x, keep, found, ctx.needs_input_grad[:3])
-        return *of_inputs, None, None
+        return *fused_cpu.backward(gradient, x, keep, found, wanted), None, None
+
+
+def _by_reference(
+    gradient: Tensor, x: Tensor | None, keep: Any, found: Any, wanted: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """The gradients of x, weight and mask for a gradient whose memory compiled code cannot read."""
+    if x is None:
+        from sparse_circuits.kernels.cpu import as_bools
+
+        passes = as_bools(found.bits, gradient.shape[-1]).view(gradient.shape)
+        return [torch.where(passes, gradient, 0.0), None, None]
+    function = {
+        "norm": lambda x, weight, mask: reference.keep_norm(x, weight, keep.k, keep.epsilon, mask, keep.held),
+        "gelu": lambda x, weight, mask: reference.keep_gelu(x, keep.k, mask, keep.held),
+        "relu": lambda x, weight, mask: reference.keep_relu(x, keep.k, mask, keep.held),
+        "plain": lambda x, weight, mask: reference.hold(reference.abs_topk(x, keep.k), mask, keep.held),
+    }[keep.kind]
+    inputs = [
+        None if t is None else t.detach().requires_grad_(asked)
+        for t, asked in zip((x, keep.weight, keep.mask), wanted, strict=True)
+    ]
+    with torch.enable_grad(), kernels.use("reference"):
+        y = function(*inputs)
+    of_inputs = iter(torch.autograd.grad(y, [t for t in inputs if t is not None and t.requires_grad], gradient))
+    return [next(of_inputs) if asked else None for asked in wanted]
 
 
 class _AddRows(torch.autograd.Function):
@@ -215,8 +242,12 @@ class _AddRows(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from sparse_circuits.kernels import fused_cpu
 
-        (tokens,), gradient = ctx.saved_tensors, gradients[0]
-        of_table = fused_cpu.sum_rows(gradient, tokens, ctx.count) if ctx.needs_input_grad[1] else None
+        (tokens,), gradient, of_table = ctx.saved_tensors, gradients[0].resolve_neg(), None
+        if ctx.needs_input_grad[1]:
+            if fused_cpu.takes(gradient):
+                of_table = fused_cpu.sum_rows(gradient, tokens, ctx.count)
+            else:
+                of_table = torch.ops.aten.embedding_dense_backward(gradient, tokens, ctx.count, -1, False)
         return gradient.to(ctx.dtype), of_table, None, None
 
 

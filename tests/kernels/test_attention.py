@@ -191,6 +191,20 @@ def test_a_gradient_with_any_strides() -> None:
         assert torch.equal(mine, same)
 
 
+@pytest.mark.parametrize("with_sink", [False, True])
+def test_a_gradient_whose_memory_is_not_plain(with_sink: bool) -> None:
+    class Own(Tensor):
+        pass
+
+    tensors = [tensor.requires_grad_() for tensor in inputs(2, 9, 9, 2, 8)[: 3 + with_sink]]
+    y = attention(*tensors[:3], 2, *tensors[3:])
+    upstream = random(2, 9, 16, seed=5)
+    wanted = torch.autograd.grad(y, tensors, upstream, retain_graph=True)
+    for other in (torch._neg_view(-upstream), upstream.as_subclass(Own), upstream.double()):
+        found = torch.autograd.grad(y, tensors, other, retain_graph=True)
+        assert_close(list(found), list(wanted))
+
+
 def test_one_position_by_hand() -> None:
     """Score 2 * 3 / 1, sink ln 2: the value's weight is e^6 / (e^6 + 2)."""
     q, k, v = (torch.full((1, 1, 1), value) for value in (2.0, 3.0, 5.0))

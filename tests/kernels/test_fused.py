@@ -198,6 +198,34 @@ class TestAccuracy:
         assert torch.allclose(mask.grad, torch.full((2,), 4000.0), rtol=1e-6)
 
 
+class _Own(Tensor):
+    """A kind of tensor that compiled code does not read."""
+
+
+UNREAD: dict[str, Callable[[Tensor], Tensor]] = {
+    "negated view": lambda g: torch._neg_view(-g),
+    "subclass": lambda g: g.as_subclass(_Own),
+    "float64": lambda g: g.double(),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("kind", UNREAD)
+def test_gradients_of_other_memory(name: str, kind: str, dtype: torch.dtype) -> None:
+    case = Case(5, 40, dtype)
+    for k in (5, 40):
+        found = []
+        for upstream in (UNREAD[kind](case.gradient), case.gradient):
+            inputs = [t.detach().clone().requires_grad_() for t in (case.x, case.weight, case.mask)]
+            with kernels.use("cpu"):
+                y = ALL[name](inputs[0], k, inputs[1], inputs[2], case.held)
+                y.backward(upstream)
+            found.append([t.grad for t in inputs])
+        for other, usual in zip(*found, strict=True):
+            assert_close(other, usual, 64)
+
+
 class TestHold:
     def test_is_worked_out_by_hand(self) -> None:
         x = torch.tensor([[1.0, -4.0, 2.0]], requires_grad=True)

@@ -176,6 +176,18 @@ class TestAddRows:
         for other in results[1:]:
             assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
 
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_gradients_of_other_memory(self, dtype: torch.dtype) -> None:
+        class Own(Tensor):
+            pass
+
+        added = Added(dtype, False)
+        usual, gradient = added.run(), added.gradient
+        for other_memory in (torch._neg_view(-gradient), gradient.as_subclass(Own), gradient.double()):
+            added.gradient = other_memory
+            for one, other in zip(usual, added.run(), strict=True):
+                torch.testing.assert_close(one, torch.Tensor(other) if type(other) is Own else other)
+
     def test_of_no_rows(self) -> None:
         table = torch.randn(4, 3, requires_grad=True)
         y = fused.add_rows(torch.zeros(0, 3), table, torch.zeros(0, dtype=torch.int64))
