@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels import reference
+from sparse_circuits.kernels import sources as sources  # first: it notes what the others are imported from
 
 ENVIRONMENT = "SPARSE_CIRCUITS_KERNELS"
 AUTO = "auto"

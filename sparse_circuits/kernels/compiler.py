@@ -3,7 +3,7 @@
 Numba would leave two things in the code that need its own libraries: printing of Python exceptions, and its memory
 manager, by which `np.empty` gets memory. So
 
-1. `_entry`: a C function around the compiled one that only notes in the job whether it failed;
+1. `entry`: a C function around the compiled one that only notes in the job whether it failed;
 2. `_memory`: what the compiled code calls of the memory manager, over malloc and free.
 
 Both are compiled together with the kernel, so that only calls of the C library remain.
@@ -28,7 +28,7 @@ _LINE = 64
 _WORD, _BYTE = ir.IntType(64), ir.IntType(8).as_pointer()
 
 
-class _Compiler(ccallback._CFuncCompiler):  # type: ignore[name-defined]
+class Compiler(ccallback._CFuncCompiler):  # type: ignore[name-defined]
     """As for C callbacks, but without the wrapper that they get."""
 
     def _customize_flags(self, flags: Any) -> Any:
@@ -46,9 +46,9 @@ def image_of(function: Callable[[Any], None], job: Any) -> Image:
     """
     record = numba.from_dtype(job)
     target = registry.cpu_target
-    result = _Compiler(function, target, {}, {}, compiler.Compiler).compile((types.CPointer(record),), types.void)
+    result = Compiler(function, target, {}, {}, compiler.Compiler).compile((types.CPointer(record),), types.void)
     library, context = result.library, target.target_context
-    library.add_ir_module(_entry(context, result.fndesc, record.offset("failed")))
+    library.add_ir_module(entry(context, result.fndesc, record.offset("failed"), _NAME))
     library.add_ir_module(_memory(context))
     # Its last step would have Numba's loader compile it, too.
     library._finalize_final_module = lambda: None
@@ -64,13 +64,13 @@ def image_of(function: Callable[[Any], None], job: Any) -> Image:
     return link(machine.emit_object(library._final_module), _NAME)
 
 
-def _entry(context: Any, described: Any, failed: int) -> Any:
-    """The C function; `failed` is where in the job it notes that."""
+def entry(context: Any, described: Any, failed: int, name: str) -> Any:
+    """The C function of this name; `failed` is where in the job it notes that."""
     module = context.create_module("entry")
     kind = context.call_conv.get_function_type(described.restype, described.argtypes)
     callee = ir.Function(module, kind, described.llvm_func_name)
     of_job = context.get_value_type(described.argtypes[0])
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [of_job]), _NAME)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [of_job]), name)
     builder = ir.IRBuilder(function.append_basic_block())
     status, _ = context.call_conv.call_function(
         builder, callee, described.restype, described.argtypes, function.args, attrs=("noinline",)

@@ -49,8 +49,17 @@ class Image(NamedTuple):
 
     @classmethod
     def decode(cls, content: bytes) -> "Image":
-        head, block = content.split(b"\n", 1)
-        return cls(block=block, **json.loads(head))
+        """Raises ValueError if `content` is no encoded image."""
+        head, _, block = content.partition(b"\n")
+        match json.loads(head):
+            case {"entry": int(entry), "imports": dict(imports), "addresses": list(addresses)}:
+                words = [*imports.values(), *addresses]
+            case _:
+                raise ValueError("no image of a kernel")
+        inside = all(type(word) is int and 0 <= word <= len(block) - 8 for word in words)
+        if not (inside and 0 <= entry < len(block)):
+            raise ValueError("an image of a kernel that points outside of itself")
+        return cls(entry, imports, addresses, block)
 
 
 def check_machine() -> None:

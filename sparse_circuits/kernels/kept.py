@@ -15,18 +15,22 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import signal
+import stat
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write
+from sparse_circuits.kernels import sources
 from sparse_circuits.kernels.image import Image, check_machine, load
 from sparse_circuits.kernels.threads import Work
 
@@ -37,7 +41,8 @@ LARGEST = 1 << 24
 """Bytes. A kernel has some 30,000."""
 ABANDONED = 3600
 """Seconds after which what a killed process left of a file is removed."""
-SOURCES = Path(__file__).parent
+NUMBA_FILE = Path(".numba_config.yaml")
+"""Where Numba looks for settings: in the working directory."""
 
 
 class Kernel(NamedTuple):
@@ -92,18 +97,9 @@ def _new(kernel: Kernel, job: Any, place: "Place") -> Work:
 
 
 def _by_numba(kernel: Kernel, job: Any) -> Work:
-    import numba
-    from numba import types
-
-    function = kernel.function()
-    signature = types.void(types.CPointer(numba.from_dtype(job)))
+    fallback, function = importlib.import_module("sparse_circuits.kernels.fallback"), kernel.function()
     with _announced():
-        try:
-            callback = numba.cfunc(signature, cache=True)(function)
-        except Exception:
-            # No folder for the cache, a full disk, a damaged cache: all mend themselves by not using it.
-            callback = numba.cfunc(signature)(function)
-    assert callback.address is not None
+        callback = fallback.callback_of(function, job)
     return Work(callback.address, ctypes.CFUNCTYPE(None, ctypes.c_void_p)(callback.address), callback)
 
 
@@ -118,7 +114,9 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, kernel: Kernel, job: Any) -> "Place":
-        return cls(kernel, _sources(), _digest(repr((FORMAT, kernel, job, *_machine()))))
+        if sources.IMPORTED is None:
+            raise FileNotFoundError(f"no sources in {sources.FOLDER}")
+        return cls(kernel, sources.IMPORTED, _digest(repr((FORMAT, kernel, job, _settings(), *_machine()))))
 
     @property
     def name(self) -> str:
@@ -127,72 +125,92 @@ class Place(NamedTuple):
     def read(self) -> Image | None:
         """What is kept, if it is whole."""
         for folder in _folders():
-            try:
+            # What is not as it was written, or cannot be read, is as good as nothing.
+            with contextlib.suppress(OSError, ValueError):
                 path = folder / self.name
-                content = path.read_bytes() if path.stat().st_size <= LARGEST else b""
-            except OSError:
-                continue
-            if content[:32] == self._checksum(content[32:]):
-                return Image.decode(content[32:])
+                found = path.stat()
+                if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST:
+                    continue
+                content = path.read_bytes()
+                if content[:32] == self._checksum(content[32:]):
+                    return Image.decode(content[32:])
         return None
 
     def write(self, image: Image) -> None:
-        """Keep it in the first folder that takes it; nowhere, if sources have changed since the process read them."""
-        if _sources.__wrapped__() != self.sources:
+        """Keep it in the first folder that takes it; nowhere, if sources have changed since they were imported."""
+        if sources.digest() != self.sources:
             return
         content = image.encode()
         for folder in _folders():
-            with contextlib.suppress(OSError, InputError):
+            try:
                 folder.mkdir(parents=True, exist_ok=True)
                 atomic_write(folder / self.name, self._checksum(content) + content)
-                self._sweep(folder)
-                return
+            except (OSError, InputError):
+                continue
+            self._sweep(folder)
+            return
 
     def _checksum(self, content: bytes) -> bytes:
         return hashlib.sha256(f"{self.sources} {self.rest} ".encode() + content).digest()
 
     def _sweep(self, folder: Path) -> None:
-        """Remove what was made of other sources, and what killed processes left."""
+        """Remove what was made of other sources, and what killed processes left, as far as that is possible."""
         stem = f"{self.kernel.module}.{self.kernel.name}."
         for old in folder.glob(f"{stem}*.kernel"):
             if not old.name.startswith(f"{stem}{self.sources[:12]}."):
-                old.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    old.unlink()
         for left in folder.glob(f".{stem}*.kernel.*.tmp"):
-            if left.stat().st_mtime < time.time() - ABANDONED:
-                shutil.rmtree(left, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                if left.stat().st_mtime < time.time() - ABANDONED:
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def _folders() -> list[Path]:
     """Where kernels may be kept, the best place first. A folder serves one copy of the sources."""
-    copy = _digest(str(SOURCES))[:16]
+    copy = _digest(str(sources.FOLDER))[:16]
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return [Path(chosen) / f"sparse_circuits_{copy}"]
     caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     others = [caches / "sparse_circuits" / f"kernels_{copy}"] if caches.is_absolute() else []
-    return [SOURCES / "__pycache__", *others]
+    return [sources.FOLDER / "__pycache__", *others]
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@functools.cache
-def _sources() -> str:
-    """The sources of all kernels: a change in one module changes others that it is inlined into."""
-    texts = [(path.name, path.read_bytes()) for path in sorted(SOURCES.glob("*.py"))]
-    if not texts:
-        raise FileNotFoundError(f"no sources in {SOURCES}")
-    return _digest(repr([(name, hashlib.sha256(text).hexdigest()) for name, text in texts]))
+def _settings() -> list[object]:
+    """The compiler's: of the environment, of its file, and what has been set in the compiler itself, if it is loaded.
+
+    Numba looks at the first two again whenever it compiles.
+    """
+    found = sorted(
+        (name, value) for name, value in os.environ.items() if name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"
+    )
+    return [found, NUMBA_FILE.read_bytes() if NUMBA_FILE.is_file() else None, _set_by_hand()]
+
+
+def _set_by_hand() -> list[tuple[str, str]]:
+    """The values in `numba.config` that it did not read from environment or file."""
+    loaded = sys.modules.get("numba.core.config")
+    if loaded is None or loaded.__spec__ is None:
+        return []
+    # The same module once more, nobody else's: processes with and without Numba must come to the same.
+    fresh = importlib.util.module_from_spec(loaded.__spec__)
+    assert loaded.__spec__.loader is not None
+    with warnings.catch_warnings(action="ignore"):  # Numba itself has said what is wrong with a setting
+        loaded.__spec__.loader.exec_module(fresh)
+    names = sorted(name for name in vars(fresh) if name.isupper() and name != "CACHE_DIR")
+    values = [(name, repr(getattr(loaded, name, None)), repr(getattr(fresh, name))) for name in names]
+    return [(name, now) for name, now, read in values if now != read]
 
 
 @functools.cache
 def _machine() -> tuple[object, ...]:
-    """Everything but the sources that compiled code depends on: compiler, its settings, interpreter, processor."""
+    """What else but sources and settings compiled code depends on: compiler, interpreter, processor."""
     versions = [importlib.metadata.version(package) for package in ("numba", "llvmlite", "numpy")]
-    settings = sorted(
-        (name, value) for name, value in os.environ.items() if name.startswith("NUMBA_") and name != "NUMBA_CACHE_DIR"
-    )
-    return (*versions, settings, sys.version, sys.platform, _processor())
+    return (*versions, sys.version, sys.platform, _processor())
 
 
 def _processor() -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparse_circuits.kernels import attention_cpu, cpu, decode, fused_cpu, jobs, kept, matrix, update_cpu
+from sparse_circuits.kernels import attention_cpu, cpu, decode, fused_cpu, jobs, kept, matrix, sources, update_cpu
 from sparse_circuits.kernels.image import Image, Refused, check_machine, link, load
 from sparse_circuits.kernels.kept import Kernel, Place, compiled
 from sparse_circuits.kernels.threads import run
@@ -99,7 +99,7 @@ print("numba" in sys.modules or "llvmlite" in sys.modules, written)
 
 
 def _run(code: str, **environment: str) -> str:
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-P", "-c", code]
     told = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=told, cwd=ROOT).stdout
 
@@ -156,6 +156,51 @@ class TestFiles:
         path.mkdir()
         assert Place.of(SMALL, JOB).read() is None
 
+    def test_a_pipe_in_its_place(self, folder: Path) -> None:
+        path = _only_file(folder)
+        path.unlink()
+        os.mkfifo(path)
+        assert Place.of(SMALL, JOB).read() is None  # reading it would wait for a writer
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"no head",
+            b"[]\n" + bytes(64),
+            b'{"entry": 0}\n' + bytes(64),
+            b'{"entry": "0", "imports": {}, "addresses": []}\n' + bytes(64),
+            b'{"entry": 64, "imports": {}, "addresses": []}\n' + bytes(64),
+            b'{"entry": 0, "imports": {"exp2": 60}, "addresses": []}\n' + bytes(64),
+            b'{"entry": 0, "imports": {}, "addresses": [-8]}\n' + bytes(64),
+            b"\xff\n" + bytes(64),
+        ],
+    )
+    def test_a_right_checksum_of_what_is_no_image(self, folder: Path, content: bytes) -> None:
+        place = Place.of(SMALL, JOB)
+        _only_file(folder).write_bytes(place._checksum(content) + content)
+        assert place.read() is None
+
+    def test_no_image_is_compiled_again_and_mended(self, folder: Path) -> None:
+        place, path = Place.of(SMALL, JOB), _only_file(folder)
+        whole = path.read_bytes()
+        path.write_bytes(place._checksum(b"[]\n") + b"[]\n")
+        assert isinstance(compiled(SMALL, JOB).owner, mmap.mmap)
+        assert path.read_bytes() == whole
+
+    def test_what_cannot_be_removed_sends_the_file_to_no_other_folder(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        place = Place.of(SMALL, JOB)
+        image = place.read()
+        assert image is not None
+        stuck = folder / f"{SMALL.module}.{SMALL.name}.old.kernel"
+        stuck.mkdir()
+        monkeypatch.setattr(kept, "_folders", lambda: [folder, tmp_path / "second"])
+        place.write(image)
+        assert stuck.exists()
+        assert not (tmp_path / "second").exists()
+
     def test_is_compiled_again_and_mended(self, folder: Path) -> None:
         path = _only_file(folder)
         whole = path.read_bytes()
@@ -179,42 +224,90 @@ class TestFiles:
 
 class TestSources:
     @pytest.fixture
-    def sources(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    def copy(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         """A copy of the kernels' sources, which are looked at instead; kept files lie in `folder` all the same."""
         copy = tmp_path / "sources"
-        shutil.copytree(kept.SOURCES, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        monkeypatch.setattr(kept, "SOURCES", copy)
+        shutil.copytree(sources.FOLDER, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setattr(sources, "FOLDER", copy)
         monkeypatch.setattr(kept, "_folders", lambda: [folder])
-        kept._sources.cache_clear()
-        yield copy
-        kept._sources.cache_clear()
+        assert sources.digest() == sources.IMPORTED
+        return copy
 
-    def test_a_change_in_any_module_counts_and_old_files_go(self, folder: Path, sources: Path) -> None:
+    def test_a_change_in_any_module_counts_and_old_files_go(
+        self, folder: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         image, before = Place.of(SMALL, JOB).read(), _only_file(folder)
         assert image is not None
-        with open(sources / "floats.py", "a") as file:
+        with open(copy / "floats.py", "a") as file:
             file.write("# changed\n")
-        kept._sources.cache_clear()
+        monkeypatch.setattr(sources, "IMPORTED", sources.digest())
         changed = Place.of(SMALL, JOB)
         assert changed.read() is None
         changed.write(image)
         assert _only_file(folder).name == changed.name != before.name
 
-    def test_nothing_is_kept_of_sources_that_changed_meanwhile(self, folder: Path, sources: Path) -> None:
+    def test_nothing_is_kept_of_sources_that_changed_meanwhile(self, folder: Path, copy: Path) -> None:
         place = Place.of(SMALL, JOB)
         image = place.read()
         assert image is not None
         _only_file(folder).unlink()
-        (sources / "new.py").write_text("")
+        (copy / "new.py").write_text("")
         place.write(image)
         assert not list(folder.iterdir())
+
+    def test_nothing_is_kept_of_sources_that_changed_before_the_first_kernel(self, tmp_path: Path) -> None:
+        """A process that imported one half before and compiles the other after keeps nothing that others would load."""
+        package = tmp_path / "sparse_circuits"
+        shutil.copytree(sources.FOLDER.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+        change = f"""
+import sparse_circuits.model
+with open({str(package / "kernels" / "sizes.py")!r}, "a") as file:
+    file.write("LANES = 8")
+"""
+        told = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+        for before, count in ((change, 0), ("", 1)):
+            _run(before + SCRIPT, **told)
+            assert len(list((tmp_path / "kept").rglob(FILES))) == count
+
+    def test_are_read_before_what_depends_on_them(self) -> None:
+        code = """
+import sys
+import sparse_circuits.kernels.sources
+print(sorted(set(sys.modules) & {f"sparse_circuits.kernels.{name}" for name in ("sizes", "jobs", "kept", "claims")}))
+"""
+        assert _run(code) == "[]\n"
+
+    def test_numbas_file_of_settings_and_what_is_set_in_it_by_hand_count(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import numba
+
+        monkeypatch.chdir(tmp_path)
+        names = [Place.of(SMALL, JOB).name]
+        (tmp_path / kept.NUMBA_FILE).write_text("opt: '2'\n")
+        names.append(Place.of(SMALL, JOB).name)
+        (tmp_path / kept.NUMBA_FILE).write_text("opt: '1'\n")
+        names.append(Place.of(SMALL, JOB).name)
+        (tmp_path / kept.NUMBA_FILE).unlink()
+        assert Place.of(SMALL, JOB).name == names[0]
+        monkeypatch.setattr(numba.config, "OPT", 0)
+        names.append(Place.of(SMALL, JOB).name)
+        assert len(set(names)) == 4
+
+    def test_whether_numba_is_loaded_does_not_count(self) -> None:
+        code = """
+import numpy as np
+from sparse_circuits.kernels.kept import Kernel, Place
+name = Place.of(Kernel("bits", "zero"), np.dtype(np.int64)).name
+import numba, sparse_circuits.kernels.compiler
+assert Place.of(Kernel("bits", "zero"), np.dtype(np.int64)).name == name
+"""
+        _run(code)
 
     def test_settings_of_numba_and_the_type_of_job_count(self, monkeypatch: pytest.MonkeyPatch) -> None:
         names = {Place.of(SMALL, JOB).name, Place.of(SMALL, np.dtype(np.int64)).name}
         monkeypatch.setenv("NUMBA_OPT", "1")
-        kept._machine.cache_clear()
         names.add(Place.of(SMALL, JOB).name)
-        kept._machine.cache_clear()
         assert len(names) == 3
 
 
@@ -233,22 +326,43 @@ def test_a_package_that_cannot_be_written_to_keeps_kernels_among_the_users_cache
     assert image is not None
     monkeypatch.delenv("NUMBA_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    monkeypatch.setattr(kept, "_sources", _Fixed(kept._sources()))
+    monkeypatch.setattr(sources, "digest", lambda: sources.IMPORTED)
     # Nobody, not even root, makes a folder in a file.
-    monkeypatch.setattr(kept, "SOURCES", _only_file(folder))
+    monkeypatch.setattr(sources, "FOLDER", _only_file(folder))
     Place.of(SMALL, JOB).write(image)
     assert len(list((tmp_path / "caches" / "sparse_circuits").rglob(FILES))) == 1
     assert Place.of(SMALL, JOB).read() == image
 
 
-class _Fixed:
-    """A cached function of one result."""
+class TestFallback:
+    """What Numba compiles and keeps where images cannot be had."""
 
-    def __init__(self, result: str) -> None:
-        self.__wrapped__ = lambda: result
+    SCRIPT = """
+import torch
+from sparse_circuits.kernels import fallback, fused_cpu, jobs, kept
+def fail(*arguments):
+    raise RuntimeError
+kept.check_machine = fail
+if {unknown}:
+    fallback._kept = fail
+x, y = torch.tensor([[1.0, 2.0], [3.0, 5.0]]), torch.zeros(2)
+job = fused_cpu._SUMS(x=x.data_ptr(), y=y.data_ptr(), rows=2, total=2, claim=2)
+jobs.start(fused_cpu.fused_loops.combine, job)
+assert y.tolist() == [4.0, 7.0]
+job.claim = 1 << 57
+try:
+    jobs.start(fused_cpu.fused_loops.combine, job)
+except MemoryError:
+    print("told", jobs._work(fused_cpu.fused_loops.combine, type(job)).owner.cache_hits)
+"""
 
-    def __call__(self) -> str:
-        return self.__wrapped__()
+    def test_a_lack_of_memory_is_told_by_what_is_compiled_and_by_what_was_kept(self, tmp_path: Path) -> None:
+        for hits in range(2):
+            told = _run(self.SCRIPT.format(unknown=False), NUMBA_CACHE_DIR=str(tmp_path))
+            assert told == f"told {hits}\n"
+
+    def test_a_lack_of_memory_is_told_with_an_unknown_numba(self, tmp_path: Path) -> None:
+        assert _run(self.SCRIPT.format(unknown=True), NUMBA_CACHE_DIR=str(tmp_path)) == "told 0\n"
 
 
 class TestImages:
