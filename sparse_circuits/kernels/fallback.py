@@ -10,6 +10,8 @@ from typing import Any
 import numba
 from numba import types
 
+from sparse_circuits.kernels import sources
+
 
 def callback_of(function: Callable[[Any], None], job: Any) -> Any:
     """`function`, whose argument is the address of a record of the NumPy dtype `job`; its C function at `.address`."""
@@ -23,11 +25,16 @@ def callback_of(function: Callable[[Any], None], job: Any) -> Any:
 
 def _kept(function: Callable[[Any], None], record: Any) -> Any:
     """By the compiler's inner parts, and kept on disk."""
-    from numba.core import ccallback, compiler, registry
+    from numba.core import caching, ccallback, compiler, registry
 
     from sparse_circuits.kernels.compiler import Compiler, entry
 
     target, arguments = registry.cpu_target, (types.CPointer(record),)
+
+    class Cache(caching.FunctionCache):
+        def _index_key(self, *what: Any) -> Any:
+            # Numba looks at the function's own file only.
+            return (*super()._index_key(*what), sources.IMPORTED)
 
     class Callback(ccallback.CFunc):
         def _compile_uncached(self) -> Any:
@@ -37,7 +44,8 @@ def _kept(function: Callable[[Any], None], record: Any) -> Any:
             return made
 
     callback = Callback(function, (arguments, types.void), {}, {})
-    callback.enable_caching()
+    if sources.IMPORTED is not None and sources.digest() == sources.IMPORTED:
+        callback._cache = Cache(function)  # type: ignore[attr-defined]
     callback.compile()
     return callback
 
