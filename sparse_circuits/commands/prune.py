@@ -38,11 +38,11 @@ def run(command: Command) -> None:
     task = get_task(command.task)
     model = checkpoint.load(command.model)
     assert model.folder is not None
-    if model.tokenizer is None:
-        raise InputError(f"{model.folder} has no tokenizer.json, and the task is text")
     out = command.out or shipped.writable(model.folder) / "circuits" / task.name
     checkpoint.make_folder(out)
     with locked(out):  # a folder that cannot be written to is told now, not after minutes of pruning
+        if model.tokenizer is None:
+            raise InputError(f"{model.folder} has no tokenizer.json, and the task is text")
         circuit = prune(model, task, config=command.config, text=command.corpus, progress=True)
         circuit.save(out)
     if command.json:
