@@ -55,6 +55,12 @@ def demo_prune() -> PruneConfig:
     return PruneConfig(target_loss=0.1)
 
 
+def shipped_prune() -> PruneConfig:
+    """The same for the model that ships, which has more nodes to choose from: a higher price, and longer."""
+    config = PruneConfig(target_loss=0.14, k_coef=6e-3)
+    return replace(config, loop=replace(config.loop, steps=400))
+
+
 def stdlib_train(
     corpus: Path = Path("runs/corpus"), out: Path = Path("runs/model"), density: float = 1 / 16
 ) -> TrainConfig:

@@ -10,6 +10,7 @@ from sparse_circuits import checkpoint
 from sparse_circuits.__main__ import main
 from sparse_circuits.circuits import prune as pruning
 from sparse_circuits.commands import demo
+from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import locked
 from sparse_circuits.tasks import TASKS
@@ -46,4 +47,4 @@ def test_a_second_process_is_told_before_the_work(model_folder: Path, capsys: py
         assert main(["prune", "--model", str(model_folder), "--task", "for_while"]) == 2
         assert f"another process is writing to {out}" in capsys.readouterr().err
         with pytest.raises(InputError, match="another process is writing"):
-            demo._make_circuit(checkpoint.load(model_folder), TASKS["for_while"], out)
+            demo._make_circuit(checkpoint.load(model_folder), TASKS["for_while"], out, PruneConfig())

@@ -136,7 +136,7 @@ def test_the_demo_prunes_the_model_that_ships(run: Run, small_sparse: Path, task
     def prune() -> PruneConfig:
         return PruneConfig(target_loss=5.0, batch_pairs=4, eval_pairs=4, loop=LoopConfig(steps=2))
 
-    monkeypatch.setattr(presets, "demo_prune", prune)
+    monkeypatch.setattr(presets, "shipped_prune", prune)
     before = {path: path.stat().st_mtime_ns for path in small_sparse.rglob("*")}
     first = run("demo", "--task", task_file)
     assert first.status == 0
