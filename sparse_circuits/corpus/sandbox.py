@@ -1,8 +1,9 @@
 """Running generated programs where they can do no harm, to count how many run.
 
 Every program has a process of its own, with limits on time, memory, file size and open files, in an empty
-temporary folder. An audit hook refuses the network, other processes, and writing, removing or renaming outside that folder. Beside the
-program lie the files it names, each with a few numbers, and its standard input answers every question with one.
+temporary folder. An audit hook refuses the network, other processes, and writing, removing or renaming outside that
+folder. Beside the program lie the files it names, each with a few numbers, and its standard input answers every
+question with one.
 
 This is a net for mistakes, not a prison: a program that means harm can leave it. Run only what this package wrote.
 Needs POSIX (fork and resource limits).
