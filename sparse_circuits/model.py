@@ -252,8 +252,9 @@ class Attention(Holder):
             finish(channels, self.config, f"attn_{name}", tap, f"attn.{name}")
             for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True)
         )
+        dtype = v.dtype  # the cache's may be wider
         k, v, first = (k, v, None) if cache is None else cache.extend(k, v)
-        y = attention(q, k, v, self.config.n_head, self.sink_logit, first)
+        y = attention(q, k, v, self.config.n_head, self.sink_logit, first).to(dtype)
         y = y if tap is None else tap("attn.y", y)
         return finish(self.c_proj(y), self.config, "attn_out", tap, "attn.resid_delta")
 
