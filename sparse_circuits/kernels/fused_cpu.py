@@ -120,14 +120,11 @@ def backward(
     job.total, job.claim = blocks, 1
     start(fused_loops.backward, job)
     if of_beside is not None and beside is not None:
-        of_beside = _sum(of_beside.view(-1, beside.numel()))
-        of_beside = of_beside.view(beside.shape)
-    return of_x, _sum(of_weight), _sum(of_mask), of_beside
+        of_beside = _sum(of_beside.view(-1, beside.numel())).view(beside.shape)
+    return of_x, None if of_weight is None else _sum(of_weight), None if of_mask is None else _sum(of_mask), of_beside
 
 
-def _sum(partial: Float[Tensor, "blocks n"] | None) -> Float[Tensor, "n"] | None:
-    if partial is None:
-        return None
+def _sum(partial: Float[Tensor, "blocks n"]) -> Float[Tensor, "n"]:
     result = torch.empty(partial.shape[1])
     start(fused_loops.combine, _SUMS(x=at(partial), y=at(result), rows=len(partial), total=len(result), claim=COLUMNS))
     return result

@@ -306,9 +306,7 @@ def _beside_back(job, row, g, here, mask):
         if start < stop:
             given = (narrow(job.magnitude, unit), narrow(job.ceiling, unit), narrow(threshold + after, unit))
             part, size = slice(start - width, stop - width), stop - start
-            _write_wide(
-                beside, first + start - width, size, *given, g, here + start, mask[start:stop], result[part]
-            )
+            _write_wide(beside, first + start - width, size, *given, g, here + start, mask[start:stop], result[part])
 
 
 @no_type_check
