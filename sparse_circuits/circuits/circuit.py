@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits import edges as graph
+from sparse_circuits.circuits.ablation import held
 from sparse_circuits.circuits.calibration import Calibration
+from sparse_circuits.circuits.logits import last_logits as last_logits
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace, keep_only
 from sparse_circuits.config import PruneConfig
@@ -30,7 +31,6 @@ from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import TASKS, Examples, Task, get_task, task_losses
 
 FORMAT = 1
-ROWS_PER_BATCH = 256
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Circuit:
     @property
     def held(self) -> Float[Tensor, "nodes"]:
         """What each removed node is held at."""
-        return self.means.values if self.config.ablation == "mean" else torch.zeros(self.space.total)
+        return held(self.means, self.config.ablation)
 
     @property
     def size(self) -> int:
@@ -197,22 +197,6 @@ def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> E
         raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
     examples = task.examples(model.tokenizer, split, config.eval_pairs, seed=0, block_size=model.config.block_size)
     return examples.to(next(model.parameters()).device)
-
-
-@torch.no_grad()
-def last_logits(model: GPT, examples: Examples, tap: Tap | None = None) -> Float[Tensor, "rows V"]:
-    """Logits at each row's last prompt token, in float32."""
-    parts = []
-    # Rows of like length together, so that short prompts do not pay for long ones.
-    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
-        width = int(examples.last[rows].max()) + 1
-        parts.append((rows, model(examples.tokens[rows, :width], tap=tap, at=examples.last[rows]).float()))
-    logits = torch.empty(
-        len(examples.last), model.config.vocab_size, device=examples.tokens.device, dtype=torch.float32
-    )
-    for rows, part in parts:
-        logits[rows] = part
-    return logits
 
 
 def _own_model(described: Mapping[str, Any], model: GPT | None) -> GPT:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sparse_circuits.circuits.ablation import held
 from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import Circuit, fixed_examples, last_logits
 from sparse_circuits.circuits.edges import edges
@@ -107,11 +108,11 @@ class _Pruning:
         progress: bool,
     ):
         self.model, self.task, self.config, self.means, self.progress = model, task, config, means, progress
-        held = means.values if config.ablation == "mean" else torch.zeros_like(means.values)
-        self.evaluate = Evaluator(runner, examples, held)
+        constants = held(means, config.ablation)
+        self.evaluate = Evaluator(runner, examples, constants)
         seeds = range(config.loop.seed, config.loop.seed + config.runs)
         runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
-        self.objective = MaskLearning(runner, task, held, runs)
+        self.objective = MaskLearning(runner, task, constants, runs)
 
     def run(self, started: float) -> Circuit:
         self._learn()

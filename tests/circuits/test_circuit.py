@@ -98,7 +98,7 @@ def test_rows_of_different_lengths_are_computed_in_batches(random_model, quote_t
     examples = quote_task.examples(model.tokenizer, "ood", 4, block_size=24)
     assert len(set(examples.last.tolist())) == 3
     expected = examples.at_last(model(examples.tokens).detach())
-    monkeypatch.setattr("sparse_circuits.circuits.circuit.ROWS_PER_BATCH", 3)
+    monkeypatch.setattr("sparse_circuits.circuits.logits.ROWS_PER_BATCH", 3)
     torch.testing.assert_close(last_logits(model, examples), expected, rtol=1e-4, atol=1e-5)
 
 
