@@ -103,11 +103,13 @@ def test_each_step_has_its_own_pairs_of_the_prune_split(random_model, quote_task
 
         def spy(tokens: torch.Tensor, tap: Tap, at: torch.Tensor) -> torch.Tensor:
             seen.append(tokens)
-            return model(tokens, tap=tap, at=at)
+            return forward(tokens, tap=tap, at=at)
 
-        learning.model = spy  # type: ignore[assignment]
+        forward = model.forward
+        model.forward = spy
         for step in (0, 1, 2, 3, 4, 5, 2):
             learning.loss(step)
+        model.forward = forward
         return [[whole.index([t for t in row if t != end]) for row in tokens.tolist()] for tokens in seen]
 
     asked = batches(0)
