@@ -8,6 +8,7 @@ Every kind is a tap over the one forward:
 Part of what was removed can be restored, at random or so as to hurt most (`restored`, `worst_restored`).
 """
 
+import math
 from collections.abc import Mapping
 from typing import Literal, Protocol, runtime_checkable
 
@@ -158,8 +159,8 @@ def restored(
 class Measures(Protocol):
     """What `search.Evaluator` offers: losses of choices of nodes, and their slopes."""
 
-    def __call__(self, kept: Bool[Tensor, "nodes"]) -> float:
-        """The task loss with only `kept` alive."""
+    def __call__(self, kept: Bool[Tensor, "nodes"], limit: float = math.inf) -> float:
+        """The task loss with only `kept` alive; it may be infinity where it is above `limit`."""
 
     def attribution(self, kept: Bool[Tensor, "nodes"]) -> Float[Tensor, "nodes"]:
         """Minus the slope of the loss in each node's mask."""

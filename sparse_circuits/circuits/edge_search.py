@@ -8,6 +8,7 @@
 With more than `MEASURED` edges there is no measuring one by one, only the first-order estimate and bisection.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -29,9 +30,9 @@ class EdgeMeasures:
         self.whole, self.kept, self.links = whole, kept, links
         self.dropped, self.constants = list(dropped), constants
 
-    def __call__(self, kept: Bool[Tensor, "edges"]) -> float:
-        """Mean -log p(right) in nats with only the edges `kept` alive."""
-        return self.whole.on(without(self.whole.model, self.gone(kept), self.constants))(self.kept)
+    def __call__(self, kept: Bool[Tensor, "edges"], limit: float = math.inf) -> float:
+        """Mean -log p(right) in nats with only the edges `kept` alive; infinity as soon as it is above `limit`."""
+        return self.whole.on(without(self.whole.model, self.gone(kept), self.constants))(self.kept, limit)
 
     def gone(self, kept: Bool[Tensor, "edges"]) -> list[Link]:
         """Everything that is dropped where only `kept` of the edges are left."""

@@ -1,14 +1,16 @@
 """The task loss of any choice of nodes on fixed examples, under whatever becomes of the others."""
 
 import copy
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from sparse_circuits.circuits import logits
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
-from sparse_circuits.circuits.logits import RowTap, frozen_logits, last_logits
+from sparse_circuits.circuits.logits import RowTap, batches_of_logits, frozen_logits, last_logits
 from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import Tap
@@ -16,8 +18,8 @@ from sparse_circuits.tasks import Examples, task_losses
 
 Mask = Bool[Tensor, "nodes"]
 
-SLOPE_ROWS = 64
-"""Rows of one backward pass: what it remembers should stay near the processor."""
+ROUNDING = 1e-5
+"""Of a sum of losses, more than enough."""
 
 
 class Evaluator:
@@ -51,9 +53,15 @@ class Evaluator:
         twin.model = model
         return twin
 
-    def __call__(self, kept: Mask) -> float:
-        """Mean -log p(right) in nats with only `kept` alive."""
-        return float(task_losses(self.logits(kept), self.examples).mean())
+    def __call__(self, kept: Mask, limit: float = math.inf) -> float:
+        """Mean -log p(right) in nats with only `kept` alive; infinity as soon as it is sure to be above `limit`."""
+        losses = torch.zeros(len(self.examples.last), device=self.device)
+        for rows, part in batches_of_logits(self.model, self.examples, self.tap(kept), self.scales):
+            losses[rows] = task_losses(part, _rows(self.examples, rows))
+            # No row's loss is negative, so what is still to come cannot make up for it.
+            if float(losses.sum()) > (1 + ROUNDING) * limit * len(losses):
+                return math.inf
+        return float(losses.mean())
 
     def logits(self, kept: Mask) -> Float[Tensor, "rows V"]:
         """Logits at the last prompt tokens with only `kept` alive."""
@@ -79,14 +87,13 @@ class Evaluator:
     def slope(self, tap: Tap | RowTap) -> None:
         """Add the gradient of the loss under `tap` to whatever it depends on."""
         count = len(self.examples.last)
-        size = tap.rows_per_batch if isinstance(tap, RowTap) else SLOPE_ROWS
-        for rows in self.examples.last.argsort(stable=True).split(size):
+        for rows in self.examples.last.argsort(stable=True).split(logits.ROWS_PER_BATCH):
             part = _rows(self.examples, rows)
             at = tap.at(rows, part.tokens.shape[1]) if isinstance(tap, RowTap) else tap
             scales = None if self.scales is None else self.scales[rows]
             with torch.enable_grad():
-                logits = frozen_logits(self.model, part.tokens, part.last, at, scales)
-                (task_losses(logits, part).sum() / count).backward()
+                found = frozen_logits(self.model, part.tokens, part.last, at, scales)
+                (task_losses(found, part).sum() / count).backward()
 
     def costs(self, kept: Mask, update: Callable[[int], None] = lambda done: None) -> Float[Tensor, "nodes"]:
         """How much the loss rises when each kept node alone is removed; infinity for the others."""

@@ -7,6 +7,7 @@ W y + c the frozen ones are (W y + c - o) * live / frozen + o, with o = W shift 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -17,21 +18,18 @@ from sparse_circuits.model import GPT
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose
 from sparse_circuits.tasks import Examples
 
-ROWS_PER_BATCH = 256
+ROWS_PER_BATCH = 64
+"""Few enough that rows of one batch are of like length, and what is computed of them stays near the processor."""
 
 
 class RowTap(ABC):
     """Taps that differ from row to row: one for each batch of the rows of some examples."""
-
-    rows_per_batch = 64
-    """Less than for other taps, since they carry activations."""
 
     @abstractmethod
     def at(self, rows: Int64[Tensor, " some"], width: int) -> Tap:
         """The tap for the examples' `rows`, cut to their first `width` tokens."""
 
 
-@torch.no_grad()
 def last_logits(
     model: GPT,
     examples: Examples,
@@ -42,15 +40,24 @@ def last_logits(
     logits = torch.empty(
         len(examples.last), model.config.vocab_size, device=examples.tokens.device, dtype=torch.float32
     )
-    size = tap.rows_per_batch if isinstance(tap, RowTap) else ROWS_PER_BATCH
+    for rows, part in batches_of_logits(model, examples, tap, scales):
+        logits[rows] = part
+    return logits
+
+
+def batches_of_logits(
+    model: GPT, examples: Examples, tap: Tap | RowTap | None = None, scales: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What `last_logits` returns, batch by batch: numbers of rows, and their logits."""
     # Rows of like length together, so that short prompts do not pay for long ones.
-    for rows in examples.last.argsort(stable=True).split(size):
+    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
         width = int(examples.last[rows].max()) + 1
         tokens, last = examples.tokens[rows, :width], examples.last[rows]
-        part_tap = tap.at(rows, width) if isinstance(tap, RowTap) else tap
-        frozen = None if scales is None else scales[rows]
-        logits[rows] = frozen_logits(model, tokens, last, part_tap, frozen).float()
-    return logits
+        with torch.no_grad():
+            part_tap = tap.at(rows, width) if isinstance(tap, RowTap) else tap
+            frozen = None if scales is None else scales[rows]
+            part = frozen_logits(model, tokens, last, part_tap, frozen).float()
+        yield rows, part
 
 
 def frozen_logits(
@@ -75,8 +82,7 @@ def frozen_logits(
 def final_scales(model: GPT, examples: Examples, tap: Tap | RowTap | None = None) -> Float[Tensor, " rows"]:
     """What the final norm divides by at each row's last prompt token (RMS, or a layer norm's standard deviation)."""
     scales = torch.empty(len(examples.last), device=examples.tokens.device)
-    size = tap.rows_per_batch if isinstance(tap, RowTap) else ROWS_PER_BATCH
-    for rows in examples.last.argsort(stable=True).split(size):
+    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
         width = int(examples.last[rows].max()) + 1
         recorder = Record([FINAL_SITE])
         part_tap = tap.at(rows, width) if isinstance(tap, RowTap) else tap

@@ -173,7 +173,8 @@ class _Pruning:
             kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
             sizes |= self._sizes("connected", kept)
             kept = self._clean(kept)
-        return _Found(kept, scores, sizes, self._sizes("final", kept)["final_edges"])
+            sizes |= self._sizes("cleaned", kept)
+        return _Found(kept, scores, sizes, len(edges(self.model, self.evaluate.space.by_site(kept))))
 
     def _clean(self, kept: Tensor) -> Tensor:
         """Drop what is not needed, then what that leaves without a path, until neither finds anything."""

@@ -36,7 +36,7 @@ def discretise(evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: floa
 
     def meets(k: int) -> bool:
         if k not in losses:
-            losses[k] = evaluate(_first(order, k))
+            losses[k] = evaluate(_first(order, k), target)
         return losses[k] <= target
 
     total = len(order)
@@ -108,7 +108,7 @@ def _remove_one_by_one(measures: Measures, kept: Mask, costs: Tensor, target: fl
     while pending:
         cost, item = heapq.heappop(pending)
         if item not in losses:
-            losses[item] = measures(_without(kept, torch.tensor([item])))
+            losses[item] = measures(_without(kept, torch.tensor([item])), target)
             cost = losses[item] - base if losses[item] <= target else math.inf
             heapq.heappush(pending, (cost, item))
         elif losses[item] <= target:
@@ -127,7 +127,7 @@ def _removable(measures: Measures, kept: Mask, candidates: Tensor, target: float
     low, high = 0, len(candidates) + 1
     probe = 1
     while high - low > 1:
-        if measures(_without(kept, candidates[:probe])) <= target:
+        if measures(_without(kept, candidates[:probe]), target) <= target:
             low = probe
         else:
             high = probe

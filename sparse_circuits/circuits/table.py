@@ -72,6 +72,10 @@ def _sizes(circuit: Circuit) -> Table:
         table.add_row("smallest that meets the target", f"{sizes['discretised']:,}", f"{sizes['discretised_edges']:,}")
     if "connected" in sizes:
         table.add_row("on a path", f"{sizes['connected']:,}", f"{sizes['connected_edges']:,}")
+    if "cleaned" in sizes and circuit.dropped:
+        table.add_row("its nodes cleaned", f"{sizes['cleaned']:,}", f"{sizes['cleaned_edges']:,}")
+    if circuit.dropped:
+        table.add_row("with all edges between its nodes", f"{circuit.size:,}", f"{len(circuit.node_edges):,}")
     table.add_row("the circuit", f"{circuit.size:,}", f"{len(circuit.edges):,}", style="bold")
     table.caption = f"beside them: {into:,} embedding and {out:,} unembedding weights"
     return table

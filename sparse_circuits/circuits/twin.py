@@ -93,6 +93,7 @@ def _changed(layer: Linear, cut: list[tuple[int, int, float]]) -> Linear:
         bias[row] += weight[row, column] * value
         weight[row, column] = 0
     twin = shallow(layer)
+    twin.__dict__.pop("bias", None)  # a layer without one says so there
     twin._parameters["bias"] = nn.Parameter(bias, requires_grad=False)
     if layer.is_frozen:
         twin.matrix = SparseMatrix.from_dense(weight)
@@ -107,6 +108,7 @@ def trainable(layer: Linear) -> Linear:
     weight = layer.weight.detach()
     twin = shallow(layer)
     bias = weight.new_zeros(weight.shape[0]) if layer.bias is None else layer.bias.detach()
+    twin.__dict__.pop("bias", None)
     twin.matrix, twin.weight_gradient = layer.matrix, "live"
     twin._parameters = {
         "weight": nn.Parameter(weight.clone()),

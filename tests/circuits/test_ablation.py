@@ -136,7 +136,7 @@ def test_resampling_everything_gives_the_other_prompts_answer(random_model, exam
             block.attn.c_proj.weight.mul_(20)
     space = NodeSpace(model.config)
     full = last_logits(model, examples)
-    monkeypatch.setattr(Resampled, "rows_per_batch", 3)
+    monkeypatch.setattr("sparse_circuits.circuits.logits.ROWS_PER_BATCH", 3)
     nothing = Resampled(space, torch.zeros(space.total, dtype=torch.bool), Counterparts(model, examples, 0))
     torch.testing.assert_close(last_logits(model, examples, nothing), full[donors(examples, 0)], rtol=1e-3, atol=1e-3)
     everything = Resampled(space, torch.ones(space.total, dtype=torch.bool), Counterparts(model, examples, 0))
@@ -167,7 +167,7 @@ class Linear:
     def __init__(self, rises: Tensor, cancel: tuple[int, int] | None = None):
         self.rises, self.cancel = rises, cancel
 
-    def __call__(self, kept: Tensor) -> float:
+    def __call__(self, kept: Tensor, limit: float = math.inf) -> float:
         loss = float(self.rises[kept].sum())
         if self.cancel is not None and bool(kept[list(self.cancel)].all()):
             loss -= 10

@@ -41,7 +41,7 @@ class Synthetic(Evaluator):
         self.estimate = torch.zeros(SPACE.total) if estimate is None else estimate
         self.asked: list[int] = []
 
-    def __call__(self, kept: Tensor) -> float:
+    def __call__(self, kept: Tensor, limit: float = math.inf) -> float:
         self.asked.append(int(kept.sum()))
         return self.loss(kept)
 
