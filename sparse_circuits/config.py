@@ -290,8 +290,8 @@ class PruneConfig:
     """The circuit is the smallest found whose task loss (nats) on the calibration split is at most this."""
     k_coef: float = 1e-3
     """Price of keeping one node, in nats of task loss; at the start where `k_rate` lets it change."""
-    k_rate: float = 0.0
-    """How fast the price follows the target: in each step it is multiplied by (target / task loss) ** k_rate."""
+    k_rate: float = 0.05
+    """How fast the price follows the target: in each step it is multiplied by (0.75 * target / task loss) ** k_rate."""
     temperature: float = 0.3
     """Width of the sigmoid whose derivative stands in for the step function's."""
     init_bias: float = 0.1
@@ -300,7 +300,7 @@ class PruneConfig:
     """Standard deviation of the initial mask parameters."""
     runs: int = 1
     """Mask learnings at once, with seeds from the loop's upwards; the circuit with the fewest edges stays."""
-    batch_pairs: int = 64
+    batch_pairs: int = 32
     """Pairs per step (twice as many sequences), for each run."""
     eval_pairs: int = 128
     """Pairs of the fixed batches that bisection, cleaning and reporting use."""
@@ -319,6 +319,8 @@ class PruneConfig:
     """Held-out tokens the means are taken over, as far as there are so many."""
     clean: bool = True
     """Remove nodes without a path and nodes without effect."""
+    exchange: bool = True
+    """Then bring back the removed nodes that promise most, and keep the result if more others can go for them."""
     drop_edges: bool = True
     """Then drop single weights between the kept nodes; a dropped one carries what a removed source would."""
     loop: LoopConfig = field(default_factory=mask_loop)

@@ -5,7 +5,8 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 2. each node becomes m * x + (1 - m) * held;
 3. loss = task loss + price * (number of kept nodes);
 4. after every step tau is clamped to [-1, 1], and the price, `k_coef` at first, rises where the task loss is below the
-   target and falls where it is above: price *= (target / loss) ** k_rate.
+   target and falls where it is above: price *= (0.75 * target / loss) ** k_rate. (It aims a little below the target,
+   which is then to be met on other pairs.)
 
 Options: removed nodes take other prompts' values instead (`ablation`), some of them come back in every step
 (`restore`), one mask serves channel c of q and of k (`tie_qk`), the final norm keeps the full model's scale
@@ -31,6 +32,8 @@ from sparse_circuits.optimizer import Projection
 from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Examples, Task, task_loss
 
+AIM = 0.75
+"""The part of the target that the task loss is to reach while masks are learned."""
 POOL_BATCHES = 32
 """Distinct pairs that training draws on, in batches."""
 
@@ -215,6 +218,6 @@ class MaskLearning:
         for tau in self.taus:
             tau.clamp_(-1, 1)
         for run, config in enumerate(self.configs):
-            ratio = config.target_loss / max(self._losses[run], 1e-9)
+            ratio = AIM * config.target_loss / max(self._losses[run], 1e-9)
             # One batch's loss says little: no more than a factor of e either way.
             self.prices[run] *= math.exp(config.k_rate * max(-1.0, min(1.0, math.log(ratio))))

@@ -24,7 +24,7 @@ from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, means_for
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.search import discretise, drop_unconnected, drop_unneeded
+from sparse_circuits.circuits.search import discretise, drop_unconnected, drop_unneeded, exchange
 from sparse_circuits.circuits.twin import Link
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
@@ -177,13 +177,16 @@ class _Pruning:
         return _Found(kept, scores, sizes, len(edges(self.model, self.evaluate.space.by_site(kept))))
 
     def _clean(self, kept: Tensor) -> Tensor:
-        """Drop what is not needed, then what that leaves without a path, until neither finds anything."""
+        """Drop what is not needed and what that leaves without a path, until neither finds anything; then exchange."""
         while True:
             exact = int(kept.sum()) <= MEASURED
             needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress, exact)
             kept = drop_unconnected(self.evaluate, needed, self.config.target_loss)
             if torch.equal(kept, needed):
-                return kept
+                break
+        if int(kept.sum()) <= MEASURED and self.config.exchange:
+            kept = exchange(self.evaluate, kept, self.config.target_loss, self.progress)
+        return kept
 
     def _learn(self) -> None:
         steps = self.config.loop.steps

@@ -19,6 +19,8 @@ from sparse_circuits.circuits.evaluator import Evaluator as Evaluator
 from sparse_circuits.progress import Bar
 
 NEIGHBOURS = 8
+EXCHANGED = 12
+"""Nodes that `exchange` brings back at a time."""
 LITTLE = 0.05
 """A round of `drop_unneeded` that removes no more than this part of what is left is the last of its kind."""
 Mask = Bool[Tensor, "nodes"]
@@ -96,6 +98,24 @@ def drop_unneeded(measures: Measures, kept: Mask, target: float, progress: bool 
             if count <= LITTLE * len(candidates):
                 break
         return _remove_one_by_one(measures, kept, costs, target, bar) if exact else kept
+
+
+def exchange(evaluate: Evaluator, kept: Mask, target: float, progress: bool = False) -> Mask:
+    """Bring back the removed nodes that promise most, so that more of the others can go, as long as that pays.
+
+    Removing nodes one by one ends where each that is left is needed beside the others. The loss that a few others would
+    save, to first order, may be worth more nodes than they are.
+    """
+    while True:
+        gains = evaluate.attribution(kept).masked_fill(kept, -torch.inf)
+        best = [node for node in ranked(gains)[:EXCHANGED].tolist() if float(gains[node]) > 0]
+        more = kept.clone()
+        more[best] = True
+        fewer = drop_unneeded(evaluate, drop_unconnected(evaluate, more, target), target, progress)
+        fewer = drop_unconnected(evaluate, fewer, target)
+        if not best or int(fewer.sum()) >= int(kept.sum()):
+            return kept
+        kept = fewer
 
 
 def _remove_one_by_one(measures: Measures, kept: Mask, costs: Tensor, target: float, bar: Bar) -> Mask:

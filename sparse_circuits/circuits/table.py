@@ -56,8 +56,8 @@ def _losses(circuit: Circuit) -> Table:
     for name in ("model", "circuit", "circuit, calibrated", "empty circuit", "chance"):
         table.add_column(name, justify="right")
     for split, losses in circuit.found["losses"].items():
-        values = [losses[key] for key in ("model", "circuit", "calibrated", "empty")]
-        table.add_row(split, *(f"{value:.4f}" for value in [*values, math.log(2)]))
+        values = [losses.get(key) for key in ("model", "circuit", "calibrated", "empty")]
+        table.add_row(split, *("" if value is None else f"{value:.4f}" for value in [*values, math.log(2)]))
     return table
 
 

@@ -188,12 +188,11 @@ def test_the_worst_nodes_come_back_first() -> None:
     assert worst_restored(Linear(rises, (2, 4)), kept, 2).nonzero().squeeze(1).tolist() == [2, 5]
 
 
-def test_the_worst_case_is_worse_than_chance(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
-    """A neuron that writes the wrong answer at every token is pruned; bringing it back is the worst one can do."""
+def test_the_worst_node_of_a_model_comes_back(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
+    """A neuron that turns the answer for double quotes around is pruned; bringing it back is the worst one can do."""
     with torch.no_grad():
         block = quote_model.blocks[0]
-        block.mlp.c_fc.weight[2, 0] = 1
-        block.mlp.c_fc.bias[2] = 2
+        block.mlp.c_fc.weight[2, 3] = 1
         block.mlp.c_proj.weight[3, 2] = -3
     space = NodeSpace(quote_model.config)
     examples = quote_task.examples(quote_model.tokenizer, "calibrate", 4, block_size=32)

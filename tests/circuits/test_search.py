@@ -20,6 +20,7 @@ from sparse_circuits.circuits.search import (
     discretise,
     drop_unconnected,
     drop_unneeded,
+    exchange,
     ranked,
 )
 from sparse_circuits.config import GPTConfig
@@ -205,3 +206,20 @@ def test_unconnected_nodes_go_unless_the_loss_forbids_it(quotes: Evaluator, quot
     quotes.held[quotes.space.flat({"0.mlp.resid_delta": [3]})] = 9.0
     assert quotes(kept | constant) < 1 < quotes(kept)
     assert torch.equal(drop_unconnected(quotes, kept | constant, 1.0), kept | constant)
+
+
+def test_one_node_takes_the_place_of_two(quotes: Evaluator, monkeypatch) -> None:
+    """Each of two is needed beside the other; a third, which was removed, does the work of both."""
+    both, third = torch.tensor([3, 7]), 20
+    estimate = torch.zeros(32)
+    estimate[third] = 1.0
+    evaluate = Synthetic(lambda kept: 0.0 if bool(kept[third]) or bool(kept[both].all()) else 9.0, estimate)
+    monkeypatch.setattr("sparse_circuits.circuits.search.drop_unconnected", lambda evaluate, kept, target: kept)
+    kept = torch.zeros(32, dtype=torch.bool)
+    kept[both] = True
+    assert torch.equal(drop_unneeded(evaluate, kept, 0.1), kept)
+    assert exchange(evaluate, kept, 0.1).nonzero().squeeze(1).tolist() == [third]
+    # Where nothing promises anything, or what comes back saves nobody, all stays as it was.
+    assert torch.equal(exchange(Synthetic(evaluate.loss), kept, 0.1), kept)
+    alone = Synthetic(lambda kept: 0.0 if bool(kept[both].all()) else 9.0, estimate)
+    assert torch.equal(exchange(alone, kept, 0.1), kept)
