@@ -291,7 +291,7 @@ class PruneConfig:
     k_coef: float = 1e-3
     """Price of keeping one node, in nats of task loss; at the start where `k_rate` lets it change."""
     k_rate: float = 0.05
-    """How fast the price follows the target: in each step it is multiplied by (0.75 * target / task loss) ** k_rate."""
+    """How fast the price follows the target: in each step it is multiplied by (0.6 * target / task loss) ** k_rate."""
     temperature: float = 0.3
     """Width of the sigmoid whose derivative stands in for the step function's."""
     init_bias: float = 0.1

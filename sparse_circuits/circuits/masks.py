@@ -5,7 +5,7 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 2. each node becomes m * x + (1 - m) * held;
 3. loss = task loss + price * (number of kept nodes);
 4. after every step tau is clamped to [-1, 1], and the price, `k_coef` at first, rises where the task loss is below the
-   target and falls where it is above: price *= (0.75 * target / loss) ** k_rate. (It aims a little below the target,
+   target and falls where it is above: price *= (0.6 * target / loss) ** k_rate. (It aims a little below the target,
    which is then to be met on other pairs.)
 
 Options: removed nodes take other prompts' values instead (`ablation`), some of them come back in every step
@@ -32,7 +32,7 @@ from sparse_circuits.optimizer import Projection
 from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Examples, Task, task_loss
 
-AIM = 0.75
+AIM = 0.6
 """The part of the target that the task loss is to reach while masks are learned."""
 POOL_BATCHES = 32
 """Distinct pairs that training draws on, in batches."""

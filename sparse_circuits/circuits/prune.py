@@ -2,7 +2,8 @@
 
 1. Ablation means over held-out text.
 2. Learn masks through the training loop, on the task's `prune` split; several runs at once if asked to.
-3. Discretise on the `calibrate` split: the smallest set of best-ranked nodes that meets the target loss.
+3. Discretise on the `calibrate` split: the smallest set of best-ranked nodes that meets the target loss, or the learned
+   set with the few nodes it lacks, if that is smaller.
 4. Clean on the same split: drop nodes without a path, then nodes without effect.
 5. Of several runs take the smallest circuit, and drop the weights inside it that are not needed, on the same split.
 6. Calibrate on the same split, measure everything on the `report` split.
@@ -24,7 +25,7 @@ from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, means_for
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.search import discretise, drop_unconnected, drop_unneeded, exchange
+from sparse_circuits.circuits.search import complete, discretise, drop_unconnected, drop_unneeded, exchange
 from sparse_circuits.circuits.twin import Link
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
@@ -168,6 +169,9 @@ class _Pruning:
         """The circuit that one run's mask parameters lead to."""
         kept = discretise(self.evaluate, scores, self.config.target_loss)
         assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
+        completed = complete(self.evaluate, scores >= 0, self.config.target_loss)
+        if completed is not None and int(completed.sum()) < int(kept.sum()):
+            kept = completed
         sizes = {"learned": int((scores >= 0).sum()), **self._sizes("discretised", kept)}
         if self.config.clean:
             kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)

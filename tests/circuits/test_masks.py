@@ -225,8 +225,8 @@ def test_masked_nodes_become_what_they_are_held_at(random_model, quote_task: Tas
 
 
 def test_the_price_follows_the_target(random_model, quote_task: Task) -> None:
-    """price *= (0.75 * target / loss) ** k_rate, with a batch's say bounded by a factor of e."""
-    config = replace(CONFIG, k_rate=0.5, target_loss=0.2 / 0.75)
+    """price *= (0.6 * target / loss) ** k_rate, with a batch's say bounded by a factor of e."""
+    config = replace(CONFIG, k_rate=0.5, target_loss=0.2 / 0.6)
     learning = objective(random_model(), quote_task, config)
     for loss, factor in ((0.4, 0.5**0.5), (0.1, 2**0.5), (1e-9, math.e**0.5), (100.0, math.e**-0.5)):
         before = learning.prices[0]

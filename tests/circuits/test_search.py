@@ -17,6 +17,7 @@ from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.search import (
     NEIGHBOURS,
     Evaluator,
+    complete,
     discretise,
     drop_unconnected,
     drop_unneeded,
@@ -223,3 +224,19 @@ def test_one_node_takes_the_place_of_two(quotes: Evaluator, monkeypatch) -> None
     assert torch.equal(exchange(Synthetic(evaluate.loss), kept, 0.1), kept)
     alone = Synthetic(lambda kept: 0.0 if bool(kept[both].all()) else 9.0, estimate)
     assert torch.equal(exchange(alone, kept, 0.1), kept)
+
+
+def test_what_a_set_lacks_comes_back_most_promising_first() -> None:
+    estimate = torch.zeros(32)
+    estimate[[4, 9, 15]] = torch.tensor([1.0, 3.0, 2.0])
+    lacks = torch.tensor([9, 15])
+    evaluate = Synthetic(lambda kept: 0.0 if bool(kept[lacks].all()) else 9.0, estimate)
+    kept = torch.zeros(32, dtype=torch.bool)
+    kept[0] = True
+    completed = complete(evaluate, kept, 0.1)
+    assert completed is not None
+    assert completed.nonzero().squeeze(1).tolist() == [0, 9, 15]
+    assert torch.equal(complete(evaluate, completed, 0.1), completed)
+    # Nothing helps, or nothing promises to.
+    assert complete(by_size([9.0] * 33), kept, 0.1) is None
+    assert complete(Synthetic(lambda kept: 9.0, estimate), kept, 0.1) is None
