@@ -304,6 +304,9 @@ class PruneConfig:
     """Pairs per step (twice as many sequences), for each run."""
     eval_pairs: int = 128
     """Pairs of the fixed batches that bisection, cleaning and reporting use."""
+    calibrated: bool = False
+    """Meet the target with calibrated logits: the circuit has to tell the answers apart, a fitted scale and shift make
+    it as sure of them as it should be. Such circuits are far smaller."""
     ablation: Literal["mean", "zero", "resample"] = "mean"
     """What a removed node becomes: its mean over held-out text, zero, or its value in another pair's prompt."""
     final_norm: Literal["live", "frozen"] = "live"
@@ -319,7 +322,7 @@ class PruneConfig:
     """Held-out tokens the means are taken over, as far as there are so many."""
     clean: bool = True
     """Remove nodes without a path and nodes without effect."""
-    exchange: bool = True
+    exchange: bool = False
     """Then bring back the removed nodes that promise most, and keep the result if more others can go for them."""
     drop_edges: bool = True
     """Then drop single weights between the kept nodes; a dropped one carries what a removed source would."""

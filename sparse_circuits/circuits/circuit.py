@@ -235,6 +235,7 @@ def evaluator(model: GPT, examples: Examples, means: Means, config: PruneConfig)
         held(means, "zero" if config.ablation == "zero" else "mean"),
         Counterparts(model, examples, config.loop.seed) if config.ablation == "resample" else None,
         final_scales(model, examples) if config.final_norm == "frozen" else None,
+        config.calibrated,
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits import logits
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
+from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.logits import RowTap, batches_of_logits, frozen_logits, last_logits
 from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
 from sparse_circuits.model import GPT
@@ -30,6 +31,7 @@ class Evaluator:
         held: what each removed node is held at.
         others: removed nodes take the values of these instead (resample ablation).
         scales: what the final norm divides by in each row; its own live scale where None.
+        calibrated: measure losses after `calibrate` has fitted a scale and a shift of the logits to these examples.
     """
 
     def __init__(
@@ -39,13 +41,14 @@ class Evaluator:
         held: Float[Tensor, "nodes"],
         others: Counterparts | None = None,
         scales: Float[Tensor, " rows"] | None = None,
+        calibrated: bool = False,
     ):
         self.model, self.examples = model, examples
         self.space = NodeSpace(model.config)
         self.space.check("ablation means", held)
         self.device = next(model.parameters()).device
         self.held = held.to(self.device)
-        self.others, self.scales = others, scales
+        self.others, self.scales, self.calibrated = others, scales, calibrated
 
     def on(self, model: GPT) -> "Evaluator":
         """The same question put to a twin of the model; counterparts and scales stay those of the first one."""
@@ -55,6 +58,9 @@ class Evaluator:
 
     def __call__(self, kept: Mask, limit: float = math.inf) -> float:
         """Mean -log p(right) in nats with only `kept` alive; infinity as soon as it is sure to be above `limit`."""
+        if self.calibrated:
+            found = self.logits(kept)
+            return float(calibrate(found, self.examples).losses(found, self.examples).mean())
         losses = torch.zeros(len(self.examples.last), device=self.device)
         for rows, part in batches_of_logits(self.model, self.examples, self.tap(kept), self.scales):
             losses[rows] = task_losses(part, _rows(self.examples, rows))
@@ -86,14 +92,19 @@ class Evaluator:
 
     def slope(self, tap: Tap | RowTap) -> None:
         """Add the gradient of the loss under `tap` to whatever it depends on."""
-        count = len(self.examples.last)
-        for rows in self.examples.last.argsort(stable=True).split(logits.ROWS_PER_BATCH):
+        losses, count = task_losses, len(self.examples.last)
+        batches = self.examples.last.argsort(stable=True).split(logits.ROWS_PER_BATCH)
+        if self.calibrated:
+            # Around the best scale and shift these do not count, to first order. Its rows have to stay in order.
+            losses = calibrate(last_logits(self.model, self.examples, tap, self.scales), self.examples).losses
+            batches = (torch.arange(count, device=self.device),)
+        for rows in batches:
             part = _rows(self.examples, rows)
             at = tap.at(rows, part.tokens.shape[1]) if isinstance(tap, RowTap) else tap
             scales = None if self.scales is None else self.scales[rows]
             with torch.enable_grad():
                 found = frozen_logits(self.model, part.tokens, part.last, at, scales)
-                (task_losses(found, part).sum() / count).backward()
+                (losses(found, part).sum() / count).backward()
 
     def costs(self, kept: Mask, update: Callable[[int], None] = lambda done: None) -> Float[Tensor, "nodes"]:
         """How much the loss rises when each kept node alone is removed; infinity for the others."""

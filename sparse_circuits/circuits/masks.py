@@ -10,7 +10,7 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 
 Options: removed nodes take other prompts' values instead (`ablation`), some of them come back in every step
 (`restore`), one mask serves channel c of q and of k (`tie_qk`), the final norm keeps the full model's scale
-(`final_norm`), learning starts from given masks or among given nodes.
+(`final_norm`), the loss is that of calibrated logits (`calibrated`), learning starts from given masks or among given nodes.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparse_circuits.circuits.ablation import Replace, counterparts
+from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.logits import final_scales, frozen_logits
 from sparse_circuits.circuits.nodes import NodeSpace, Shares, hold_each
 from sparse_circuits.config import PruneConfig
@@ -172,7 +173,7 @@ class MaskLearning:
         tap = self._tap(step, [self._restored(step, run, mask) for run, mask in enumerate(masks)], batches, padded)
         logits = frozen_logits(self.model, torch.cat(padded), last, tap, frozen)
         rows = [len(batch.last) for batch in batches]
-        losses = [task_loss(part, batch) for part, batch in zip(logits.split(rows), batches, strict=True)]
+        losses = [self._task_loss(part, batch) for part, batch in zip(logits.split(rows), batches, strict=True)]
         kept = [mask.sum() for mask in masks]
         prices = [price * nodes for price, nodes in zip(self.prices, kept, strict=True)]
         self._losses = [float(loss.detach()) for loss in losses]
@@ -180,6 +181,12 @@ class MaskLearning:
             "task_loss": float(torch.stack(losses).detach().mean()),
             "nodes": float(torch.stack(kept).detach().mean()),
         }
+
+    def _task_loss(self, logits: Tensor, batch: Examples) -> Tensor:
+        if not self.configs[0].calibrated:
+            return task_loss(logits, batch)
+        # The scale and shift that suit the batch; around those they do not count, to first order.
+        return calibrate(logits, batch).losses(logits.float(), batch).mean()
 
     def _tap(self, step: int, masks: list[Tensor], batches: Sequence[Examples], padded: list[Tensor]) -> Tap:
         if self.configs[0].ablation != "resample":
