@@ -290,7 +290,9 @@ class PruneConfig:
     target_loss: float = 0.15
     """The circuit is the smallest found whose task loss (nats) on the calibration split is at most this."""
     k_coef: float = 1e-3
-    """Price of keeping one node, in nats of task loss."""
+    """Price of keeping one node, in nats of task loss; at the start where `k_rate` lets it change."""
+    k_rate: float = 0.05
+    """How fast the price follows the target: in each step it is multiplied by (0.6 * target / task loss) ** k_rate."""
     temperature: float = 0.3
     """Width of the sigmoid whose derivative stands in for the step function's."""
     init_bias: float = 0.1
@@ -299,16 +301,32 @@ class PruneConfig:
     """Standard deviation of the initial mask parameters."""
     runs: int = 1
     """Mask learnings at once, with seeds from the loop's upwards; the circuit with the fewest edges stays."""
-    batch_pairs: int = 64
+    batch_pairs: int = 32
     """Pairs per step (twice as many sequences), for each run."""
     eval_pairs: int = 128
     """Pairs of the fixed batches that bisection, cleaning and reporting use."""
-    ablation: Literal["mean", "zero"] = "mean"
-    """What a removed node is held at: its mean over held-out text, or zero."""
+    calibrated: bool = False
+    """Meet the target with calibrated logits: the circuit has to tell the answers apart, a fitted scale and shift make
+    it as sure of them as it should be. Such circuits are far smaller."""
+    ablation: Literal["mean", "zero", "resample"] = "mean"
+    """What a removed node becomes: its mean over held-out text, zero, or its value in another pair's prompt."""
+    final_norm: Literal["live", "frozen"] = "live"
+    """Whether the last norm divides by the circuit's own scale, or by the full model's on the same prompt."""
+    restore: Literal["none", "random", "adversarial"] = "none"
+    """Bring back some removed nodes in each training step, at random or those that raise the loss most, so that nodes
+    which only cancel others do not look needless."""
+    restore_fraction: float = 0.05
+    """The part of the removed nodes that is brought back."""
+    tie_qk: bool = False
+    """Train one mask for channel c of q and channel c of k."""
     mean_tokens: int = 1_000_000
     """Held-out tokens the means are taken over, as far as there are so many."""
     clean: bool = True
     """Remove nodes without a path and nodes without effect."""
+    exchange: bool = False
+    """Then bring back the removed nodes that promise most, and keep the result if more others can go for them."""
+    drop_edges: bool = True
+    """Then drop single weights between the kept nodes; a dropped one carries what a removed source would."""
     loop: LoopConfig = field(default_factory=mask_loop)
 
     def __post_init__(self) -> None:
@@ -316,9 +334,13 @@ class PruneConfig:
         for name in ("target_loss", "temperature"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
-        for name in ("k_coef", "init_scale"):
+        for name in ("k_coef", "k_rate", "init_scale"):
             value = getattr(self, name)
             require(0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")
+        require(
+            0 <= self.restore_fraction <= 1,
+            f"restore_fraction is {self.restore_fraction}; it must be from 0 to 1",
+        )
         require(math.isfinite(self.init_bias), f"init_bias is {self.init_bias}; it must be finite")
         for name in ("runs", "batch_pairs", "eval_pairs", "mean_tokens"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -99,7 +99,7 @@ class Masks(NamedTuple):
 
 def mask_learning(model: GPT, pairs: int, precision: Literal["bf16", "fp32"]) -> Masks:
     """Learning the masks of `model`, with the defaults of `prune`, on batches of so many pairs."""
-    config = PruneConfig(batch_pairs=pairs)
+    config = PruneConfig(batch_pairs=pairs, k_rate=0.0)  # the opponent's price is fixed
     loop = dataclasses.replace(config.loop, steps=UNENDING, warmup=0.0, precision=precision)
     config = dataclasses.replace(config, loop=loop)
     for parameter in model.parameters():

@@ -5,21 +5,25 @@ On disk it is a folder: `circuit.json` (readable: which model and task, kept nod
 """
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits import edges as graph
+from sparse_circuits.circuits.ablation import Counterparts, held
 from sparse_circuits.circuits.calibration import Calibration
+from sparse_circuits.circuits.evaluator import Evaluator
+from sparse_circuits.circuits.logits import final_scales
+from sparse_circuits.circuits.logits import last_logits as last_logits
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace, keep_only
+from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, to_json
@@ -29,8 +33,7 @@ from sparse_circuits.model import GPT
 from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import TASKS, Examples, Task, get_task, task_losses
 
-FORMAT = 1
-ROWS_PER_BATCH = 256
+FORMAT = 2
 
 
 @dataclass
@@ -52,9 +55,11 @@ class Circuit:
     calibration: Calibration | None = None
     found: dict[str, Any] = field(default_factory=dict)
     """What pruning recorded: sizes before and after cleaning, losses, seconds."""
+    dropped: Sequence[Link] = ()
+    """Edges between kept nodes that are left out, each (source, target): they carry what a removed source would."""
 
     def __post_init__(self) -> None:
-        self._runner: tuple[tuple[tuple[int, int], ...], GPT] | None = None
+        self._runners: tuple[tuple[tuple[int, int], ...], GPT, GPT] | None = None
         self.space = NodeSpace(self.model.config)
         self.kept = self.space.flat(self.nodes)
         self.nodes = self.space.by_site(self.kept)
@@ -67,14 +72,19 @@ class Circuit:
             shift = self.calibration.shift
             if shift.shape != expected or not shift.is_floating_point() or not shift.isfinite().all():
                 raise InputError(f"the calibration's shift is no finite tensor of shape {expected}")
+        between = {(edge.source, edge.target) for edge in self.node_edges}
+        for link in self.dropped:
+            if link not in between:
+                raise InputError(f"{_arrow(link)} is no edge between kept nodes, so it cannot be left out")
+        self.dropped = tuple(sorted(self.dropped))
 
     def __repr__(self) -> str:
         return f"Circuit({self.task.name}: {self.size} nodes, {len(self.edges)} edges)"
 
     @property
     def held(self) -> Float[Tensor, "nodes"]:
-        """What each removed node is held at."""
-        return self.means.values if self.config.ablation == "mean" else torch.zeros(self.space.total)
+        """What removed nodes are held at, and dropped edges take their sources to be (when resampling, the means)."""
+        return held(self.means, "zero" if self.config.ablation == "zero" else "mean")
 
     @property
     def size(self) -> int:
@@ -82,22 +92,44 @@ class Circuit:
         return int(self.kept.sum())
 
     @property
+    def full(self) -> GPT:
+        """The full model, in the form that runs fastest; made anew when its weights have changed or moved."""
+        return self._forms()[0]
+
+    @property
     def runner(self) -> GPT:
-        """The model, in the form that runs fastest; made anew when its weights have changed or moved."""
+        """What the circuit's tap runs on: the full model, or its twin in which the dropped edges are constants."""
+        return self._forms()[1]
+
+    def _forms(self) -> tuple[GPT, GPT]:
         state = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
-        if self._runner is None or self._runner[0] != state:
-            self._runner = state, fastest(self.model)
-        return self._runner[1]
+        if self._runners is None or self._runners[0] != state:
+            full = fastest(self.model)
+            self._runners = state, full, without(full, self.dropped, self.held)
+        return self._runners[1:]
+
+    @cached_property
+    def node_edges(self) -> list[graph.Edge]:
+        """All nonzero weights between kept nodes."""
+        return graph.edges(self.model, self.nodes)
 
     @cached_property
     def edges(self) -> list[graph.Edge]:
-        """Nonzero weights between kept nodes."""
-        return graph.edges(self.model, self.nodes)
+        """The nonzero weights between kept nodes that the circuit uses: all but the dropped ones."""
+        gone = set(self.dropped)
+        return [edge for edge in self.node_edges if (edge.source, edge.target) not in gone]
 
     def tap(self) -> Tap:
-        """The tap that turns the model into this circuit: `model(tokens, tap=circuit.tap())`."""
+        """The tap that turns its model into this circuit: `circuit.runner(tokens, tap=circuit.tap())`.
+
+        It holds removed nodes at `held`. Resampling and a frozen final norm need the prompts too: see `evaluator`.
+        """
         device = next(self.model.parameters()).device
         return keep_only(self.space, self.kept.to(device), self.held.to(device))
+
+    def evaluator(self, examples: Examples) -> Evaluator:
+        """Losses of this circuit's `kept`, or any other nodes, on `examples`, the way its config says."""
+        return evaluator(self.full, examples, self.means, self.config).on(self.runner)
 
     def examples(self, split: str = "report") -> Examples:
         """The fixed pairs its losses are measured on."""
@@ -106,7 +138,7 @@ class Circuit:
     def loss(self, split: str = "report", calibrated: bool = False) -> float:
         """The circuit's task loss in nats on the fixed pairs of `split`."""
         examples = self.examples(split)
-        logits = last_logits(self.runner, examples, self.tap())
+        logits = self.evaluator(examples).logits(self.kept)
         if not calibrated:
             return float(task_losses(logits, examples).mean())
         if self.calibration is None:
@@ -145,10 +177,12 @@ class Circuit:
             "sizes": {
                 "nodes": self.size,
                 "edges": len(self.edges),
+                "node_edges": len(self.node_edges),
                 "embedding_edges": outside[0],
                 "unembedding_edges": outside[1],
             },
             "nodes": {site: list(channels) for site, channels in self.nodes.items()},
+            "edges": [[*edge.source, *edge.target] for edge in self.edges],
             "calibration_scale": None if self.calibration is None else self.calibration.scale,
             "mean_tokens": self.means.tokens,
             "found": self.found,
@@ -175,20 +209,34 @@ class Circuit:
         try:
             if described["format"] != FORMAT:
                 raise InputError(f"format {described['format']!r}; this version reads format {FORMAT}")
+            owner, nodes = _own_model(described["model"], model), _channels(described["nodes"])
             return cls(
-                _own_model(described["model"], model),
+                owner,
                 _own_task(described["task"], task),
-                _channels(described["nodes"]),
+                nodes,
                 Means(tensors["means"], tensors["standard_error"], operator.index(described["mean_tokens"])),
                 from_json(PruneConfig, described["config"], str(path)),
                 tensors.get("scores"),
                 _calibration(described["calibration_scale"], tensors),
                 dict(described["found"]),
+                _dropped(owner, nodes, described["edges"]),
             )
         except InputError as error:
             raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path} is damaged: {_first_line(error)}; prune again") from error
+
+
+def evaluator(model: GPT, examples: Examples, means: Means, config: PruneConfig) -> Evaluator:
+    """Losses of choices of nodes of `model` on `examples`, with removed nodes and final norm as `config` says."""
+    return Evaluator(
+        model,
+        examples,
+        held(means, "zero" if config.ablation == "zero" else "mean"),
+        Counterparts(model, examples, config.loop.seed) if config.ablation == "resample" else None,
+        final_scales(model, examples) if config.final_norm == "frozen" else None,
+        config.calibrated,
+    )
 
 
 def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> Examples:
@@ -197,22 +245,6 @@ def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> E
         raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
     examples = task.examples(model.tokenizer, split, config.eval_pairs, seed=0, block_size=model.config.block_size)
     return examples.to(next(model.parameters()).device)
-
-
-@torch.no_grad()
-def last_logits(model: GPT, examples: Examples, tap: Tap | None = None) -> Float[Tensor, "rows V"]:
-    """Logits at each row's last prompt token, in float32."""
-    parts = []
-    # Rows of like length together, so that short prompts do not pay for long ones.
-    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
-        width = int(examples.last[rows].max()) + 1
-        parts.append((rows, model(examples.tokens[rows, :width], tap=tap, at=examples.last[rows]).float()))
-    logits = torch.empty(
-        len(examples.last), model.config.vocab_size, device=examples.tokens.device, dtype=torch.float32
-    )
-    for rows, part in parts:
-        logits[rows] = part
-    return logits
 
 
 def _own_model(described: Mapping[str, Any], model: GPT | None) -> GPT:
@@ -243,6 +275,20 @@ def _own_task(described: Mapping[str, Any], task: Task | None) -> Task:
 
 def _channels(described: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return {site: tuple(map(operator.index, channels)) for site, channels in described.items()}
+
+
+def _dropped(model: GPT, nodes: graph.Nodes, described: Any) -> list[Link]:
+    """The edges between `nodes` that are not among the described ones."""
+    NodeSpace(model.config).flat(nodes)  # refuses what is no node
+    kept: set[Link] = {((a, operator.index(b)), (c, operator.index(d))) for a, b, c, d in described}
+    between = [(edge.source, edge.target) for edge in graph.edges(model, nodes)]
+    for link in kept - set(between):
+        raise InputError(f"{_arrow(link)} is no edge between its nodes")
+    return [link for link in between if link not in kept]
+
+
+def _arrow(link: Link) -> str:
+    return " -> ".join(f"{site}:{channel}" for site, channel in link)
 
 
 def _calibration(scale: Any, tensors: Mapping[str, Tensor]) -> Calibration | None:

@@ -15,7 +15,7 @@ from sparse_circuits.activations import Holding
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels.fused import hold
-from sparse_circuits.sites import node_sites
+from sparse_circuits.sites import Tap, node_sites
 
 
 class NodeSpace:
@@ -94,22 +94,20 @@ def keep_only(space: NodeSpace, kept: Bool[Tensor, "nodes"], held: Float[Tensor,
     return Hold(space, kept.to(held.dtype), held.masked_fill(kept, 0.0))
 
 
-def hold_each(
-    space: NodeSpace, masks: Sequence[Float[Tensor, "nodes"]], held: Float[Tensor, "nodes"]
-) -> "Hold | HoldShares":
+def hold_each(space: NodeSpace, masks: Sequence[Float[Tensor, "nodes"]], held: Float[Tensor, "nodes"]) -> Tap:
     """`Hold` with several masks: each acts on its own equal share of the rows, in order."""
     holds = [Hold(space, mask, held) for mask in masks]
-    return holds[0] if len(holds) == 1 else HoldShares(holds)
+    return holds[0] if len(holds) == 1 else Shares(space, holds)
 
 
-class HoldShares:
-    """A tap that treats equal shares of the rows differently."""
+class Shares:
+    """A tap that treats equal shares of the rows differently, at the sites of nodes."""
 
-    def __init__(self, holds: Sequence[Hold]):
-        self._holds = holds
+    def __init__(self, space: NodeSpace, taps: Sequence[Tap]):
+        self._space, self._taps = space, taps
 
     def __call__(self, site: str, activation: Tensor) -> Tensor:
-        if self._holds[0].holding(site) is None:
+        if site not in self._space.widths:
             return activation
-        shares = activation.chunk(len(self._holds))
-        return torch.cat([each(site, share) for each, share in zip(self._holds, shares, strict=True)])
+        shares = activation.chunk(len(self._taps))
+        return torch.cat([each(site, share) for each, share in zip(self._taps, shares, strict=True)])

@@ -2,9 +2,11 @@
 
 1. Ablation means over held-out text.
 2. Learn masks through the training loop, on the task's `prune` split; several runs at once if asked to.
-3. Discretise on the `calibrate` split: the smallest set of best-ranked nodes that meets the target loss.
+3. Discretise on the `calibrate` split: the smallest set of best-ranked nodes that meets the target loss, or the learned
+   set with the few nodes it lacks, if that is smaller.
 4. Clean on the same split: drop nodes without a path, then nodes without effect.
-5. Of several runs take the smallest circuit; calibrate on the same split, measure everything on the `report` split.
+5. Of several runs take the smallest circuit, and drop the weights inside it that are not needed, on the same split.
+6. Calibrate on the same split, measure everything on the `report` split.
 """
 
 import time
@@ -16,11 +18,15 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.calibration import calibrate
-from sparse_circuits.circuits.circuit import Circuit, fixed_examples, last_logits
+from sparse_circuits.circuits.circuit import Circuit, evaluator, fixed_examples
+from sparse_circuits.circuits.edge_search import MEASURED, drop_edges
 from sparse_circuits.circuits.edges import edges
+from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, means_for
-from sparse_circuits.circuits.search import Evaluator, discretise, drop_unconnected, drop_unneeded
+from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.circuits.search import complete, discretise, drop_unconnected, drop_unneeded, exchange
+from sparse_circuits.circuits.twin import Link
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
@@ -41,6 +47,7 @@ def prune(
     config: PruneConfig | None = None,
     text: PackedCorpus | Path | None = None,
     means: Means | None = None,
+    warm_start: Circuit | Tensor | None = None,
     progress: bool = False,
 ) -> Circuit:
     """Find the smallest circuit of `task` in `model` whose loss is at most `target_loss`.
@@ -52,6 +59,8 @@ def prune(
         config: all other settings.
         text: held-out text for the ablation means; by default the corpus the model was trained on.
         means: ablation means computed before.
+        warm_start: another circuit of the model, or mask parameters (one a node), to learn on from: one found for a
+            larger target, say.
         progress: show progress on standard error.
 
     Raises:
@@ -78,10 +87,22 @@ def prune(
         parameter.requires_grad_(False)
     try:
         means = means or means_for(runner, text, config.mean_tokens, progress)
-        return _Pruning(model, runner, task, config, means, examples, progress).run(started)
+        start = _start(warm_start, config, NodeSpace(model.config))
+        return _Pruning(model, runner, task, config, means, examples, start, progress).run(started)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def _start(given: Circuit | Tensor | None, config: PruneConfig, space: NodeSpace) -> Tensor | None:
+    """The mask parameters that a circuit, or they themselves, give to begin with."""
+    if given is None:
+        return None
+    if isinstance(given, Circuit):
+        signs = given.kept.float() * 2 - 1
+        given = given.scores if given.scores is not None else signs * max(config.init_bias, config.init_scale)
+    space.check("mask parameters to start from", given)
+    return given.float()
 
 
 class _Found(NamedTuple):
@@ -104,20 +125,26 @@ class _Pruning:
         config: PruneConfig,
         means: Means,
         examples: Examples,
+        start: Tensor | None,
         progress: bool,
     ):
         self.model, self.task, self.config, self.means, self.progress = model, task, config, means, progress
-        held = means.values if config.ablation == "mean" else torch.zeros_like(means.values)
-        self.evaluate = Evaluator(runner, examples, held)
+        self.runner = runner
+        self.evaluate = evaluator(runner, examples, means, config)
         seeds = range(config.loop.seed, config.loop.seed + config.runs)
         runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
-        self.objective = MaskLearning(runner, task, held, runs)
+        starts = None if start is None else [start] * config.runs
+        self.objective = MaskLearning(runner, task, self.evaluate.held, runs, starts)
 
     def run(self, started: float) -> Circuit:
         self._learn()
-        found = [self._from_scores(tau.detach().cpu()) for tau in self.objective.taus]
+        found = [self._from_scores(self.objective.scores(run).cpu()) for run in range(self.config.runs)]
         best = min(range(len(found)), key=lambda run: (found[run].edges, int(found[run].kept.sum())))
         kept, scores, sizes = found[best].kept, found[best].scores, found[best].sizes
+        dropped: list[Link] = []
+        if self.config.clean and self.config.drop_edges:
+            constants = self.evaluate.held.cpu()
+            kept, dropped = drop_edges(self.evaluate, kept, constants, self.config.target_loss, self.progress)
         circuit = Circuit(
             self.model,
             self.task,
@@ -125,8 +152,11 @@ class _Pruning:
             self.means,
             self.config,
             scores,
-            calibrate(self.evaluate.logits(kept).cpu(), self.evaluate.examples.to("cpu")),
+            dropped=dropped,
         )
+        examples = self.evaluate.examples
+        logits = circuit.evaluator(examples).logits(circuit.kept)
+        circuit.calibration = calibrate(logits.cpu(), examples.to("cpu"))
         circuit.found = {"sizes": sizes, **measure(circuit), "seconds": round(time.monotonic() - started, 1)}
         if len(found) > 1:
             circuit.found["runs"] = [
@@ -139,20 +169,28 @@ class _Pruning:
         """The circuit that one run's mask parameters lead to."""
         kept = discretise(self.evaluate, scores, self.config.target_loss)
         assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
+        completed = complete(self.evaluate, scores >= 0, self.config.target_loss)
+        if completed is not None and int(completed.sum()) < int(kept.sum()):
+            kept = completed
         sizes = {"learned": int((scores >= 0).sum()), **self._sizes("discretised", kept)}
         if self.config.clean:
             kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
             sizes |= self._sizes("connected", kept)
             kept = self._clean(kept)
-        return _Found(kept, scores, sizes, self._sizes("final", kept)["final_edges"])
+            sizes |= self._sizes("cleaned", kept)
+        return _Found(kept, scores, sizes, len(edges(self.model, self.evaluate.space.by_site(kept))))
 
     def _clean(self, kept: Tensor) -> Tensor:
-        """Drop what is not needed, then what that leaves without a path, until neither finds anything."""
+        """Drop what is not needed and what that leaves without a path, until neither finds anything; then exchange."""
         while True:
-            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress)
+            exact = int(kept.sum()) <= MEASURED
+            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress, exact)
             kept = drop_unconnected(self.evaluate, needed, self.config.target_loss)
             if torch.equal(kept, needed):
-                return kept
+                break
+        if int(kept.sum()) <= MEASURED and self.config.exchange:
+            kept = exchange(self.evaluate, kept, self.config.target_loss, self.progress)
+        return kept
 
     def _learn(self) -> None:
         steps = self.config.loop.steps
@@ -173,13 +211,15 @@ def measure(circuit: Circuit) -> dict[str, Any]:
     costs: dict[str, list[float]] = {}
     for split in splits:
         examples = circuit.examples(split)
-        evaluate = Evaluator(circuit.runner, examples, circuit.held)
+        evaluate = circuit.evaluator(examples)
+        logits = evaluate.logits(circuit.kept)
         losses[split] = {
-            "model": float(task_losses(last_logits(circuit.runner, examples), examples).mean()),
-            "circuit": evaluate(circuit.kept),
-            "calibrated": circuit.loss(split, calibrated=True),
+            "model": float(task_losses(last_logits(circuit.full, examples), examples).mean()),
+            "circuit": float(task_losses(logits, examples).mean()),
             "empty": evaluate(torch.zeros_like(circuit.kept)),
         }
+        if circuit.calibration is not None:
+            losses[split]["calibrated"] = float(circuit.calibration.losses(logits, examples).mean())
         if split == "report":
             each = evaluate.costs(circuit.kept)
             costs = {

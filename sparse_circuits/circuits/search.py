@@ -2,61 +2,30 @@
 
 `discretise`: rank nodes by tau and find by bisection the smallest k whose k best nodes meet the target. The loss is not
 monotone in k, so the neighbours below are tried too.
-`clean`: remove what no path connects, then what the task does not miss, instead of by hand as the paper did.
+`drop_unconnected`, `drop_unneeded`: remove what no path connects, then what the task does not miss, instead of by hand
+as the paper did.
 """
 
-from collections.abc import Callable
+import heapq
+import math
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sparse_circuits.circuits.circuit import last_logits
+from sparse_circuits.circuits.ablation import Measures
 from sparse_circuits.circuits.edges import connected
-from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
-from sparse_circuits.model import GPT
+from sparse_circuits.circuits.evaluator import Evaluator as Evaluator
 from sparse_circuits.progress import Bar
-from sparse_circuits.tasks import Examples, task_loss, task_losses
 
 NEIGHBOURS = 8
+COMPLETIONS = 8
+"""Nodes that `complete` brings back before it estimates anew, and how often it does."""
+EXCHANGED = 12
+"""Nodes that `exchange` brings back at a time."""
+LITTLE = 0.05
+"""A round of `drop_unneeded` that removes no more than this part of what is left is the last of its kind."""
 Mask = Bool[Tensor, "nodes"]
-
-
-class Evaluator:
-    """The task loss of any choice of nodes on fixed examples."""
-
-    def __init__(self, model: GPT, examples: Examples, held: Float[Tensor, "nodes"]):
-        self.model, self.examples = model, examples
-        self.space = NodeSpace(model.config)
-        self.space.check("ablation means", held)
-        self.device = next(model.parameters()).device
-        self.held = held.to(self.device)
-
-    def __call__(self, kept: Mask) -> float:
-        """Mean -log p(right) in nats with only `kept` alive."""
-        return float(task_losses(self.logits(kept), self.examples).mean())
-
-    def logits(self, kept: Mask) -> Float[Tensor, "rows V"]:
-        """Logits at the last prompt tokens with only `kept` alive."""
-        return last_logits(self.model, self.examples, keep_only(self.space, kept.to(self.device), self.held))
-
-    def attribution(self, kept: Mask) -> Float[Tensor, "nodes"]:
-        """First-order estimate of how much the loss rises when a node is removed: one backward pass for all."""
-        mask = kept.to(self.device, torch.float32).requires_grad_()
-        tap = Hold(self.space, mask, self.held)
-        with torch.enable_grad():
-            logits = self.model(self.examples.tokens, tap=tap, at=self.examples.last)
-            (gradient,) = torch.autograd.grad(task_loss(logits, self.examples), mask)
-        return -gradient.cpu()
-
-    def costs(self, kept: Mask, update: Callable[[int], None] = lambda done: None) -> Float[Tensor, "nodes"]:
-        """How much the loss rises when each kept node alone is removed; infinity for the others."""
-        base = self(kept)
-        costs = torch.full((self.space.total,), torch.inf)
-        for done, node in enumerate(kept.nonzero().squeeze(1).tolist()):
-            costs[node] = self(_without(kept, torch.tensor([node]))) - base
-            update(done + 1)
-        return costs
 
 
 def ranked(scores: Float[Tensor, "nodes"]) -> Int64[Tensor, "nodes"]:
@@ -71,7 +40,7 @@ def discretise(evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: floa
 
     def meets(k: int) -> bool:
         if k not in losses:
-            losses[k] = evaluate(_first(order, k))
+            losses[k] = evaluate(_first(order, k), target)
         return losses[k] <= target
 
     total = len(order)
@@ -99,6 +68,29 @@ def discretise(evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: floa
     return _first(order, high)
 
 
+def complete(evaluate: Evaluator, kept: Mask, target: float) -> Mask | None:
+    """`kept` with as few of the removed nodes as it takes to meet `target`, the most promising first; None if it fails.
+
+    What a removed node promises is what the loss would fall by, to first order, if it came back. Between masks that
+    training has removed long ago their parameters tell little, so this finds smaller sets than going by rank where the
+    trained one just misses the target.
+    """
+    for _ in range(COMPLETIONS):
+        if evaluate(kept, target) <= target:
+            return kept
+        gains = evaluate.attribution(kept).masked_fill(kept, -torch.inf)
+        promising = [node for node in ranked(gains)[:COMPLETIONS].tolist() if float(gains[node]) > 0]
+        for count in range(1, len(promising) + 1):
+            more = kept.clone()
+            more[promising[:count]] = True
+            if evaluate(more, target) <= target:
+                return more
+        if not promising:
+            return None
+        kept = more
+    return None
+
+
 def drop_unconnected(evaluate: Evaluator, kept: Mask, target: float) -> Mask:
     """`kept` without the nodes that no path connects, unless the loss would then miss `target`.
 
@@ -108,35 +100,79 @@ def drop_unconnected(evaluate: Evaluator, kept: Mask, target: float) -> Mask:
     return joined if evaluate(joined) <= max(target, evaluate(kept)) else kept
 
 
-def drop_unneeded(evaluate: Evaluator, kept: Mask, target: float, progress: bool = False) -> Mask:
-    """Remove nodes, the least missed first, while the loss stays at most `target`.
+def drop_unneeded(measures: Measures, kept: Mask, target: float, progress: bool = False, exact: bool = True) -> Mask:
+    """Remove what is least missed, nodes or edges, while the loss stays at most `target`.
 
-    1. Order the nodes by a first-order estimate of their cost, later by the measured cost of each.
-    2. Find by bisection the longest start of that order whose joint removal keeps the target; remove it.
-    3. Repeat; stop when no single node can go.
+    1. Order what is kept by a first-order estimate of its cost. Find by bisection the longest start of that order whose
+       joint removal keeps the target; remove it; repeat until that finds little.
+    2. Measure the cost of each alone, the least first by what is known so far, and remove whatever then costs less than
+       the others are known to; a cost measured before something went serves as an estimate afterwards.
+    3. Stop when each that is left has been measured since the last removal, and none can go.
+
+    Args:
+        exact: whether to take the steps 2 and 3.
     """
-    costs = evaluate.attribution(kept)
-    exact = False
     with Bar("clean", int(kept.sum()), progress) as bar:
         while True:
+            costs = measures.attribution(kept)
             order = ranked(-costs)
             candidates = order[kept[order]]
-            count = _removable(evaluate, kept, candidates, target)
-            if count:
-                kept = _without(kept, candidates[:count])
-            elif exact:
-                return kept
-            bar.say(f"cleaning: {int(kept.sum())} nodes left")
-            costs = evaluate.costs(kept, bar.update)
-            exact = True
+            count = _removable(measures, kept, candidates, target)
+            kept = _without(kept, candidates[:count])
+            bar.update(0, f"{int(kept.sum())} left")
+            if count <= LITTLE * len(candidates):
+                break
+        return _remove_one_by_one(measures, kept, costs, target, bar) if exact else kept
 
 
-def _removable(evaluate: Evaluator, kept: Mask, candidates: Tensor, target: float) -> int:
+def exchange(evaluate: Evaluator, kept: Mask, target: float, progress: bool = False) -> Mask:
+    """Bring back the removed nodes that promise most, so that more of the others can go, as long as that pays.
+
+    Removing nodes one by one ends where each that is left is needed beside the others. The loss that a few others would
+    save, to first order, may be worth more nodes than they are.
+    """
+    while True:
+        gains = evaluate.attribution(kept).masked_fill(kept, -torch.inf)
+        best = [node for node in ranked(gains)[:EXCHANGED].tolist() if float(gains[node]) > 0]
+        more = kept.clone()
+        more[best] = True
+        fewer = drop_unneeded(evaluate, drop_unconnected(evaluate, more, target), target, progress)
+        fewer = drop_unconnected(evaluate, fewer, target)
+        if not best or int(fewer.sum()) >= int(kept.sum()):
+            return kept
+        kept = fewer
+
+
+def _remove_one_by_one(measures: Measures, kept: Mask, costs: Tensor, target: float, bar: Bar) -> Mask:
+    """Steps 2 and 3 of `drop_unneeded`."""
+    pending = [(float(costs[item].nan_to_num(torch.inf)), item) for item in kept.nonzero().squeeze(1).tolist()]
+    heapq.heapify(pending)
+    losses: dict[int, float] = {}  # without each, measured since the last removal
+    needed: list[tuple[float, int]] = []
+    base = measures(kept) if pending else 0.0
+    while pending:
+        cost, item = heapq.heappop(pending)
+        if item not in losses:
+            losses[item] = measures(_without(kept, torch.tensor([item])), target)
+            cost = losses[item] - base if losses[item] <= target else math.inf
+            heapq.heappush(pending, (cost, item))
+        elif losses[item] <= target:
+            kept, base = _without(kept, torch.tensor([item])), losses[item]
+            pending += needed
+            heapq.heapify(pending)
+            losses, needed = {}, []
+        else:
+            needed.append((cost, item))
+        bar.update(len(needed), f"{int(kept.sum())} left")
+    return kept
+
+
+def _removable(measures: Measures, kept: Mask, candidates: Tensor, target: float) -> int:
     """How many of the first `candidates` can go together, by bisection; whether even one can is always checked."""
     low, high = 0, len(candidates) + 1
     probe = 1
     while high - low > 1:
-        if evaluate(_without(kept, candidates[:probe])) <= target:
+        if measures(_without(kept, candidates[:probe]), target) <= target:
             low = probe
         else:
             high = probe

@@ -56,8 +56,8 @@ def _losses(circuit: Circuit) -> Table:
     for name in ("model", "circuit", "circuit, calibrated", "empty circuit", "chance"):
         table.add_column(name, justify="right")
     for split, losses in circuit.found["losses"].items():
-        values = [losses[key] for key in ("model", "circuit", "calibrated", "empty")]
-        table.add_row(split, *(f"{value:.4f}" for value in [*values, math.log(2)]))
+        values = [losses.get(key) for key in ("model", "circuit", "calibrated", "empty")]
+        table.add_row(split, *("" if value is None else f"{value:.4f}" for value in [*values, math.log(2)]))
     return table
 
 
@@ -72,6 +72,10 @@ def _sizes(circuit: Circuit) -> Table:
         table.add_row("smallest that meets the target", f"{sizes['discretised']:,}", f"{sizes['discretised_edges']:,}")
     if "connected" in sizes:
         table.add_row("on a path", f"{sizes['connected']:,}", f"{sizes['connected_edges']:,}")
+    if "cleaned" in sizes and circuit.dropped:
+        table.add_row("its nodes cleaned", f"{sizes['cleaned']:,}", f"{sizes['cleaned_edges']:,}")
+    if circuit.dropped:
+        table.add_row("with all edges between its nodes", f"{circuit.size:,}", f"{len(circuit.node_edges):,}")
     table.add_row("the circuit", f"{circuit.size:,}", f"{len(circuit.edges):,}", style="bold")
     table.caption = f"beside them: {into:,} embedding and {out:,} unembedding weights"
     return table

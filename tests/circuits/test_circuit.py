@@ -98,7 +98,7 @@ def test_rows_of_different_lengths_are_computed_in_batches(random_model, quote_t
     examples = quote_task.examples(model.tokenizer, "ood", 4, block_size=24)
     assert len(set(examples.last.tolist())) == 3
     expected = examples.at_last(model(examples.tokens).detach())
-    monkeypatch.setattr("sparse_circuits.circuits.circuit.ROWS_PER_BATCH", 3)
+    monkeypatch.setattr("sparse_circuits.circuits.logits.ROWS_PER_BATCH", 3)
     torch.testing.assert_close(last_logits(model, examples), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -189,9 +189,15 @@ def test_a_kill_between_its_files_leaves_no_mixture(saved: Circuit, tmp_path: Pa
 
 def test_circuit_json_says_what_a_reader_wants_to_know(saved: Circuit, tmp_path: Path) -> None:
     described = json.loads((tmp_path / "circuit" / "circuit.json").read_text())
-    assert described["format"] == 1
+    assert described["format"] == 2
     assert described["nodes"] == {site: list(channels) for site, channels in NODES.items()}
-    assert described["sizes"] == {"nodes": 5, "edges": 3, "embedding_edges": 4, "unembedding_edges": 2}
+    assert described["sizes"] == {
+        "nodes": 5,
+        "edges": 3,
+        "node_edges": 3,
+        "embedding_edges": 4,
+        "unembedding_edges": 2,
+    }
     assert described["model"]["hash"] == checkpoint.model_hash(saved.model)
     assert described["task"]["name"] == "quotes"
     assert described["mean_tokens"] == 10
@@ -275,13 +281,13 @@ def test_missing_and_cut_files_are_one_line(saved: Circuit, tmp_path: Path) -> N
 def test_every_wrong_value_in_circuit_json_is_one_line(saved: Circuit, tmp_path: Path) -> None:
     path = tmp_path / "circuit" / "circuit.json"
     whole = json.loads(path.read_text())
-    keys = [(key,) for key in ("format", "task", "model", "nodes", "config", "calibration_scale")]
+    keys = [(key,) for key in ("format", "task", "model", "nodes", "edges", "config", "calibration_scale")]
     keys += [("task", "fingerprint"), ("task", "version"), ("model", "hash"), ("nodes", "0.attn.k"), ("mean_tokens",)]
     for wrong in (None, "x", -1.5, [], {"x": 1}, [1.5], ["a"], [[0]], [10**30]):
         for key in keys:
             described = json.loads(json.dumps(whole))
             inside = described if len(key) == 1 else described[key[0]]
-            fine = {"calibration_scale": (None, -1.5), "0.attn.k": ([],)}
+            fine = {"calibration_scale": (None, -1.5), "0.attn.k": ([],), "edges": ([],)}
             if wrong in fine.get(key[-1], ()):
                 continue
             inside[key[-1]] = wrong
@@ -294,8 +300,8 @@ def test_every_wrong_value_in_circuit_json_is_one_line(saved: Circuit, tmp_path:
     for described in ([], "x", 3, None, {}):
         path.write_text(json.dumps(described))
         refusal(tmp_path / "circuit", saved)
-    path.write_text(json.dumps(whole | {"format": 2}))
-    assert "format 2; this version reads format 1" in refusal(tmp_path / "circuit", saved)
+    path.write_text(json.dumps(whole | {"format": 3}))
+    assert "format 3; this version reads format 2" in refusal(tmp_path / "circuit", saved)
     path.write_text(json.dumps(whole | {"nodes": {"0.attn.q": [7]}}))
     assert "0.attn.q has channels 0..3, not 7" in refusal(tmp_path / "circuit", saved)
 

@@ -19,6 +19,7 @@ from sparse_circuits.tasks import Task, task_loss
 
 CONFIG = PruneConfig(
     k_coef=0.002,
+    k_rate=0.0,
     temperature=0.4,
     init_bias=0.0,
     init_scale=0.3,
@@ -103,11 +104,13 @@ def test_each_step_has_its_own_pairs_of_the_prune_split(random_model, quote_task
 
         def spy(tokens: torch.Tensor, tap: Tap, at: torch.Tensor) -> torch.Tensor:
             seen.append(tokens)
-            return model(tokens, tap=tap, at=at)
+            return forward(tokens, tap=tap, at=at)
 
-        learning.model = spy  # type: ignore[assignment]
+        forward = model.forward
+        model.forward = spy
         for step in (0, 1, 2, 3, 4, 5, 2):
             learning.loss(step)
+        model.forward = forward
         return [[whole.index([t for t in row if t != end]) for row in tokens.tolist()] for tokens in seen]
 
     asked = batches(0)
@@ -219,3 +222,96 @@ def test_masked_nodes_become_what_they_are_held_at(random_model, quote_task: Tas
     logits = model.lm_head(model.ln_f(residual)) + model.bigram_table[last]
     expected = float(task_loss(logits, examples))
     assert learning.loss(0)[1] == {"task_loss": pytest.approx(expected, rel=1e-5), "nodes": 0}
+
+
+def test_the_price_follows_the_target(random_model, quote_task: Task) -> None:
+    """price *= (0.6 * target / loss) ** k_rate, with a batch's say bounded by a factor of e."""
+    config = replace(CONFIG, k_rate=0.5, target_loss=0.2 / 0.6)
+    learning = objective(random_model(), quote_task, config)
+    for loss, factor in ((0.4, 0.5**0.5), (0.1, 2**0.5), (1e-9, math.e**0.5), (100.0, math.e**-0.5)):
+        before = learning.prices[0]
+        learning._losses = [loss]
+        learning.after_step(0)
+        assert learning.prices[0] == pytest.approx(before * factor)
+    fixed = objective(random_model(), quote_task, replace(config, k_rate=0.0))
+    list(Loop(fixed, CONFIG.loop))
+    assert fixed.prices == [config.k_coef]
+
+
+def test_tied_channels_share_what_either_learns(random_model, quote_task: Task) -> None:
+    model = random_model()
+    alone, tied = (objective(model, quote_task, replace(CONFIG, tie_qk=tie)) for tie in (False, True))
+    with torch.no_grad():  # the same masks at first
+        alone.taus[0].copy_(tied.scores(0))
+    for learning in (alone, tied):
+        learning.loss(0)[0].backward()
+    assert alone.taus[0].grad is not None
+    assert tied.taus[0].grad is not None
+    for layer in (0, 1):
+        q, k, v = (tied.space.slices[f"{layer}.attn.{name}"] for name in "qkv")
+        assert torch.equal(tied.scores(0)[q], tied.scores(0)[k])
+        torch.testing.assert_close(tied.taus[0].grad[q], alone.taus[0].grad[q] + alone.taus[0].grad[k])
+        torch.testing.assert_close(tied.taus[0].grad[v], alone.taus[0].grad[v])
+        assert not tied.taus[0].grad[k].any()
+
+
+def test_learning_starts_and_stays_where_it_is_told(random_model, quote_task: Task) -> None:
+    model = random_model()
+    space = NodeSpace(model.config)
+    start = torch.linspace(-2, 2, space.total)
+    within = torch.arange(space.total) % 2 == 0
+    held = torch.zeros(space.total)
+    learning = MaskLearning(model, quote_task, held, replace(CONFIG, k_coef=0.0), [start], within)
+    assert torch.equal(learning.scores(0)[within], start.clamp(-1, 1)[within])
+    assert (learning.scores(0)[~within] == -1).all()
+    assert learning.loss(0)[1]["nodes"] == int((within & (start >= 0)).sum())
+    list(Loop(learning, CONFIG.loop))
+    assert (learning.scores(0)[~within] == -1).all()
+    assert not torch.equal(learning.scores(0)[within], start.clamp(-1, 1)[within])
+
+
+@pytest.mark.parametrize("kind", ["random", "adversarial"])
+def test_some_removed_nodes_come_back_and_cost_nothing(random_model, quote_task: Task, kind: str) -> None:
+    model = random_model()
+    config = replace(CONFIG, restore=kind, restore_fraction=0.25, k_coef=0.01)
+    learning = objective(model, quote_task, config)
+    mask = (learning.taus[0].detach() >= 0).float().requires_grad_()
+    removed = int((mask == 0).sum())
+    used = [learning._restored(step, 0, mask) for step in (0, 0, 1)]
+    if kind == "adversarial":
+        # In the first step nothing is known. Later only what raised the loss comes back, the worst first.
+        assert torch.equal(used[0], mask)
+        slopes = learning._slopes[0]
+        assert slopes is not None
+        slopes.grad = torch.linspace(-1, 1, len(mask))
+        again = learning._restored(1, 0, mask).detach()
+        back = ((again == 1) & (mask == 0)).nonzero().squeeze(1)
+        harmful = ((mask == 0) & (slopes.grad > 0)).nonzero().squeeze(1)
+        assert torch.equal(back, harmful[-min(len(harmful), round(0.25 * removed)) :])
+    else:
+        assert torch.equal(used[0], used[1])
+        assert not torch.equal(used[0], used[2])
+        for each in used:
+            assert int((each.detach() - mask.detach()).sum()) == round(0.25 * removed)
+        # What is back gets no gradient.
+        used[0].sum().backward()
+        assert torch.equal(mask.grad == 0, used[0].detach() != mask.detach())
+    loss, figures = learning.loss(2)
+    assert figures["nodes"] == int(mask.sum())
+    assert float(loss.detach()) == pytest.approx(figures["task_loss"] + 0.01 * figures["nodes"], rel=1e-5)
+
+
+def test_resampled_and_frozen_learning_match_what_is_measured(random_model, quote_task: Task) -> None:
+    """The loss of a step is that of the same masks on the same pairs, measured the other way."""
+    from sparse_circuits.circuits.circuit import evaluator
+
+    model = random_model()
+    config = replace(CONFIG, ablation="resample", final_norm="frozen", batch_pairs=5)
+    learning = objective(model, quote_task, config)
+    batch, scales = learning._batch(0, config)
+    means = Means(learning.held, learning.held.abs(), 1)
+    measured = evaluator(model, batch, means, config)
+    assert measured.others is not None
+    torch.testing.assert_close(scales, measured.scales, rtol=1e-4, atol=1e-5)
+    kept = learning.scores(0) >= 0
+    assert learning.loss(0)[1]["task_loss"] == pytest.approx(measured(kept), rel=1e-3)

@@ -19,7 +19,6 @@ from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.prune import prune
-from sparse_circuits.circuits.search import Evaluator
 from sparse_circuits.circuits.table import print_circuit
 from sparse_circuits.config import LoopConfig, PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
@@ -31,6 +30,7 @@ from sparse_circuits.tokenizer import Tokenizer
 CONFIG = PruneConfig(
     target_loss=0.1,
     k_coef=0.01,
+    k_rate=0.0,
     temperature=0.5,
     batch_pairs=5,
     eval_pairs=4,
@@ -98,7 +98,7 @@ def test_no_single_node_of_the_result_can_go(quote_model: GPT, quote_task: Task)
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     total = NodeSpace(quote_model.config).total
     circuit = prune(quote_model, quote_task, config=CONFIG, means=Means(torch.zeros(total), torch.zeros(total), 1))
-    evaluate = Evaluator(quote_model, circuit.examples("calibrate"), circuit.held)
+    evaluate = circuit.evaluator(circuit.examples("calibrate"))
     assert evaluate(circuit.kept) == circuit.loss("calibrate") <= 0.1
     assert circuit.size > 3
     for node in circuit.kept.nonzero():

@@ -17,9 +17,11 @@ from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.search import (
     NEIGHBOURS,
     Evaluator,
+    complete,
     discretise,
     drop_unconnected,
     drop_unneeded,
+    exchange,
     ranked,
 )
 from sparse_circuits.config import GPTConfig
@@ -41,7 +43,7 @@ class Synthetic(Evaluator):
         self.estimate = torch.zeros(SPACE.total) if estimate is None else estimate
         self.asked: list[int] = []
 
-    def __call__(self, kept: Tensor) -> float:
+    def __call__(self, kept: Tensor, limit: float = math.inf) -> float:
         self.asked.append(int(kept.sum()))
         return self.loss(kept)
 
@@ -205,3 +207,36 @@ def test_unconnected_nodes_go_unless_the_loss_forbids_it(quotes: Evaluator, quot
     quotes.held[quotes.space.flat({"0.mlp.resid_delta": [3]})] = 9.0
     assert quotes(kept | constant) < 1 < quotes(kept)
     assert torch.equal(drop_unconnected(quotes, kept | constant, 1.0), kept | constant)
+
+
+def test_one_node_takes_the_place_of_two(quotes: Evaluator, monkeypatch) -> None:
+    """Each of two is needed beside the other; a third, which was removed, does the work of both."""
+    both, third = torch.tensor([3, 7]), 20
+    estimate = torch.zeros(32)
+    estimate[third] = 1.0
+    evaluate = Synthetic(lambda kept: 0.0 if bool(kept[third]) or bool(kept[both].all()) else 9.0, estimate)
+    monkeypatch.setattr("sparse_circuits.circuits.search.drop_unconnected", lambda evaluate, kept, target: kept)
+    kept = torch.zeros(32, dtype=torch.bool)
+    kept[both] = True
+    assert torch.equal(drop_unneeded(evaluate, kept, 0.1), kept)
+    assert exchange(evaluate, kept, 0.1).nonzero().squeeze(1).tolist() == [third]
+    # Where nothing promises anything, or what comes back saves nobody, all stays as it was.
+    assert torch.equal(exchange(Synthetic(evaluate.loss), kept, 0.1), kept)
+    alone = Synthetic(lambda kept: 0.0 if bool(kept[both].all()) else 9.0, estimate)
+    assert torch.equal(exchange(alone, kept, 0.1), kept)
+
+
+def test_what_a_set_lacks_comes_back_most_promising_first() -> None:
+    estimate = torch.zeros(32)
+    estimate[[4, 9, 15]] = torch.tensor([1.0, 3.0, 2.0])
+    lacks = torch.tensor([9, 15])
+    evaluate = Synthetic(lambda kept: 0.0 if bool(kept[lacks].all()) else 9.0, estimate)
+    kept = torch.zeros(32, dtype=torch.bool)
+    kept[0] = True
+    completed = complete(evaluate, kept, 0.1)
+    assert completed is not None
+    assert completed.nonzero().squeeze(1).tolist() == [0, 9, 15]
+    assert torch.equal(complete(evaluate, completed, 0.1), completed)
+    # Nothing helps, or nothing promises to.
+    assert complete(by_size([9.0] * 33), kept, 0.1) is None
+    assert complete(Synthetic(lambda kept: 9.0, estimate), kept, 0.1) is None

@@ -1,0 +1,126 @@
+"""The task loss of any choice of nodes on fixed examples, under whatever becomes of the others."""
+
+import copy
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from sparse_circuits.circuits import logits
+from sparse_circuits.circuits.ablation import Counterparts, Resampled
+from sparse_circuits.circuits.calibration import calibrate
+from sparse_circuits.circuits.logits import RowTap, batches_of_logits, frozen_logits, last_logits
+from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
+from sparse_circuits.model import GPT
+from sparse_circuits.sites import Tap
+from sparse_circuits.tasks import Examples, task_losses
+
+Mask = Bool[Tensor, "nodes"]
+
+ROUNDING = 1e-5
+"""Of a sum of losses, more than enough."""
+
+
+class Evaluator:
+    """The task loss of any choice of nodes on fixed examples.
+
+    Args:
+        model: what runs, the model itself or a twin of it.
+        held: what each removed node is held at.
+        others: removed nodes take the values of these instead (resample ablation).
+        scales: what the final norm divides by in each row; its own live scale where None.
+        calibrated: measure losses after `calibrate` has fitted a scale and a shift of the logits to these examples.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        examples: Examples,
+        held: Float[Tensor, "nodes"],
+        others: Counterparts | None = None,
+        scales: Float[Tensor, " rows"] | None = None,
+        calibrated: bool = False,
+    ):
+        self.model, self.examples = model, examples
+        self.space = NodeSpace(model.config)
+        self.space.check("ablation means", held)
+        self.device = next(model.parameters()).device
+        self.held = held.to(self.device)
+        self.others, self.scales, self.calibrated = others, scales, calibrated
+
+    def on(self, model: GPT) -> "Evaluator":
+        """The same question put to a twin of the model; counterparts and scales stay those of the first one."""
+        twin = copy.copy(self)
+        twin.model = model
+        return twin
+
+    def __call__(self, kept: Mask, limit: float = math.inf) -> float:
+        """Mean -log p(right) in nats with only `kept` alive; infinity as soon as it is sure to be above `limit`."""
+        if self.calibrated:
+            found = self.logits(kept)
+            return float(calibrate(found, self.examples).losses(found, self.examples).mean())
+        losses = torch.zeros(len(self.examples.last), device=self.device)
+        for rows, part in batches_of_logits(self.model, self.examples, self.tap(kept), self.scales):
+            losses[rows] = task_losses(part, _rows(self.examples, rows))
+            # No row's loss is negative, so what is still to come cannot make up for it.
+            if float(losses.sum()) > (1 + ROUNDING) * limit * len(losses):
+                return math.inf
+        return float(losses.mean())
+
+    def logits(self, kept: Mask) -> Float[Tensor, "rows V"]:
+        """Logits at the last prompt tokens with only `kept` alive."""
+        return last_logits(self.model, self.examples, self.tap(kept), self.scales)
+
+    def tap(self, kept: Mask) -> Tap | RowTap:
+        """What removes the nodes outside `kept`."""
+        if self.others is not None:
+            return Resampled(self.space, kept.to(self.device), self.others)
+        return keep_only(self.space, kept.to(self.device), self.held)
+
+    def attribution(self, kept: Mask) -> Float[Tensor, "nodes"]:
+        """First-order estimate of how much the loss rises when a node is removed: one backward pass for all."""
+        mask = kept.to(self.device, self.held.dtype).requires_grad_()
+        if self.others is not None:
+            tap: Tap | RowTap = Resampled(self.space, mask, self.others)
+        else:
+            tap = Hold(self.space, mask, self.held)
+        self.slope(tap)
+        assert mask.grad is not None
+        return -mask.grad.cpu()
+
+    def slope(self, tap: Tap | RowTap) -> None:
+        """Add the gradient of the loss under `tap` to whatever it depends on."""
+        losses, count = task_losses, len(self.examples.last)
+        batches = self.examples.last.argsort(stable=True).split(logits.ROWS_PER_BATCH)
+        if self.calibrated:
+            # Around the best scale and shift these do not count, to first order. Its rows have to stay in order.
+            losses = calibrate(last_logits(self.model, self.examples, tap, self.scales), self.examples).losses
+            batches = (torch.arange(count, device=self.device),)
+        for rows in batches:
+            part = _rows(self.examples, rows)
+            at = tap.at(rows, part.tokens.shape[1]) if isinstance(tap, RowTap) else tap
+            scales = None if self.scales is None else self.scales[rows]
+            with torch.enable_grad():
+                found = frozen_logits(self.model, part.tokens, part.last, at, scales)
+                (losses(found, part).sum() / count).backward()
+
+    def costs(self, kept: Mask, update: Callable[[int], None] = lambda done: None) -> Float[Tensor, "nodes"]:
+        """How much the loss rises when each kept node alone is removed; infinity for the others."""
+        base = self(kept)
+        costs = torch.full((self.space.total,), torch.inf)
+        for done, node in enumerate(kept.nonzero().squeeze(1).tolist()):
+            fewer = kept.clone()
+            fewer[node] = False
+            costs[node] = self(fewer) - base
+            update(done + 1)
+        return costs
+
+
+def _rows(examples: Examples, rows: Int64[Tensor, " some"]) -> Examples:
+    """Some rows of `examples`, without the padding that only others need. They are no pairs any more."""
+    width = int(examples.last[rows].max()) + 1
+    return Examples(
+        examples.tokens[rows, :width], examples.last[rows], examples.targets[rows], examples.others[rows], examples.loss
+    )
