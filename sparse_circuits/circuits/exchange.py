@@ -1,0 +1,140 @@
+"""Activation patching between the two sides of pairs: how much of what decides do a set of nodes carry?
+
+Side A's prompt is run with the nodes' values from side B's run, and the other way around; the log-odds of the prompt's
+own answer then move from what they are to, at most, what the other side's run makes of them. Prompts differ in length:
+they are aligned at the last token, and a token without a counterpart gets the other prompt's first.
+
+For a pair whose sides answer with log-odds d_A and d_B of being right, patching that brings A's log-odds down to p
+moved the fraction (d_A - p) / (d_A + d_B): 0 where nothing happened, 1 where A's prompt is now answered as B's is.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sparse_circuits.circuits.ablation import Replace
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.intervals import Measured, mean_interval, ratio_interval
+from sparse_circuits.circuits.logits import RowTap, last_logits
+from sparse_circuits.circuits.node_sets import Mask, random_like
+from sparse_circuits.errors import InputError
+from sparse_circuits.progress import Bar
+from sparse_circuits.sites import Record, Tap, compose
+from sparse_circuits.tasks import Examples, log_odds
+
+Within = Literal["model", "circuit"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What patching did to the log-odds of the right answers of one side's prompts, in nats, means over pairs."""
+
+    before: Measured
+    after: Measured
+    fraction: Measured
+    """Of the way to the other side's answer; NaN where the model does not tell the sides apart."""
+    flipped: float
+    """The part of the answers that were right and are not any more."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Patching a set of nodes from side B's run into side A's prompt (`a`), and back (`b`)."""
+
+    a: Moved
+    b: Moved
+    both: Moved
+    rest: Moved
+    """Both sides, with all nodes but the set patched."""
+    random: list[float]
+    """The fraction moved, both sides together, by random sets of as many nodes of each site."""
+
+
+def exchange(
+    circuit: Circuit,
+    split: str = "report",
+    within: Within = "model",
+    samples: int = 8,
+    seed: int = 0,
+    progress: bool = False,
+) -> Exchange:
+    """Patch the circuit's nodes between the sides of each pair.
+
+    Args:
+        within: in the whole model, or in the circuit, with all other nodes removed (there is no rest to patch then,
+            and nothing for random sets to be drawn from but removed nodes: both move nothing).
+        samples: random sets to compare with.
+
+    Raises:
+        InputError: a negative number of samples.
+    """
+    if samples < 0:
+        raise InputError(f"{samples} random sets asked for; it must not be negative")
+    examples = circuit.examples(split)
+    base = circuit.tap() if within == "circuit" else None
+    before = log_odds(last_logits(circuit.runner, examples, base), examples)
+
+    def after(nodes: Mask) -> Float[Tensor, "rows"]:
+        return log_odds(last_logits(circuit.runner, examples, OtherSide(circuit, examples, nodes, base)), examples)
+
+    patched, rest = after(circuit.kept), after(~circuit.kept)
+    generator = torch.Generator().manual_seed(seed)
+    random = []
+    with Bar("exchange", samples, progress) as bar:
+        for number in range(samples):
+            found = after(random_like(circuit.space, circuit.kept, generator))
+            random.append(moved(before, found, slice(None)).fraction.value)
+            bar.update(number + 1)
+    pairs = len(examples)
+    sides = (slice(0, pairs), slice(pairs, None), slice(None))
+    return Exchange(*(moved(before, patched, side) for side in sides), moved(before, rest, slice(None)), random)
+
+
+class OtherSide(RowTap):
+    """For `last_logits`: each row's chosen nodes take the values they have in the run of its pair's other side."""
+
+    def __init__(self, circuit: Circuit, examples: Examples, nodes: Mask, base: Tap | None = None):
+        """`base` acts first, in the run that values are taken from as in the one they are put into."""
+        self._circuit, self._examples, self._base = circuit, examples, base
+        self._untouched = ~nodes.to(examples.last.device)
+        self._sites = list(circuit.space.by_site(nodes))
+
+    @torch.no_grad()
+    def at(self, rows: Int64[Tensor, "some"], width: int) -> Tap:
+        examples = self._examples
+        partners = (rows + len(examples)) % (2 * len(examples))
+        last = examples.last[partners]
+        recorder = Record(self._sites)
+        tap = compose(self._base, recorder)
+        self._circuit.runner(examples.tokens[partners, : int(last.max()) + 1], tap=tap, at=last)
+        places = torch.arange(width, device=last.device) + (last - examples.last[rows]).unsqueeze(1)
+        # After the last token nothing is asked; there any value serves.
+        places = torch.minimum(places.clamp(min=0), last.unsqueeze(1)).unsqueeze(2)
+        others = {site: x.gather(1, places.expand(-1, -1, x.shape[2])) for site, x in recorder.sites.items()}
+        composed = compose(self._base, Replace(self._circuit.space, self._untouched, others))
+        assert composed is not None
+        return composed
+
+
+def moved(before: Float[Tensor, "rows"], after: Float[Tensor, "rows"], side: slice) -> Moved:
+    """What happened to the log-odds of the rows of `side`; rows as in `Examples`, A sides before B sides."""
+    pairs = len(before) // 2
+    way = before + before.roll(pairs)
+    step = before - after
+
+    def by_pair(values: Tensor) -> Tensor:
+        """One number a pair: both sides are as sure as their pairs allow, not twice as sure."""
+        chosen = values[side]
+        return chosen.unflatten(0, (-1, pairs)).mean(0)
+
+    right = before[side] > 0
+    flipped = float((right & (after[side] <= 0)).sum() / right.sum()) if right.any() else torch.nan
+    return Moved(
+        mean_interval(by_pair(before)),
+        mean_interval(by_pair(after)),
+        ratio_interval(by_pair(step), by_pair(way)),
+        flipped,
+    )
