@@ -8,28 +8,76 @@ All are about the same nodes and the same ablation as pruning, over pairs of the
 3. `patching`: what removing the node alone costs, exactly (activation patching);
 4. `magnitude`: the root of the summed squares of the weights at the node, to and from other nodes;
 5. `random`.
+
+`baseline` takes such scores the way of learned ones: discretise, clean, calibrate, measure.
 """
 
 import dataclasses
 from collections import defaultdict
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sparse_circuits.circuits import edges as graph
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import Hold, NodeSpace
+from sparse_circuits.circuits.prune import prune
 from sparse_circuits.circuits.search import Evaluator
-from sparse_circuits.config import ScoreConfig
+from sparse_circuits.config import PruneConfig, ScoreConfig
+from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.errors import InputError
+from sparse_circuits.fields import nearest, to_json
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
-from sparse_circuits.tasks import Examples, task_losses
+from sparse_circuits.tasks import Examples, Task, get_task, task_losses
 
 Method = Literal["attribution", "integrated", "patching", "magnitude", "random"]
+METHODS: tuple[Method, ...] = get_args(Method)
 ROWS_PER_BATCH = 128
 POSITIONS_PER_BATCH = 16_384
 """Of activation patching: copies of all prompts, each copy without one node."""
+
+
+def baseline(
+    model: GPT,
+    task: Task | str,
+    method: Method,
+    target_loss: float | None = None,
+    *,
+    config: PruneConfig | None = None,
+    scoring: ScoreConfig | None = None,
+    text: PackedCorpus | Path | None = None,
+    means: Means | None = None,
+    progress: bool = False,
+) -> Circuit:
+    """The circuit of `task` that the scores of `method` lead to: `prune` without learning, all else the same.
+
+    Args:
+        config: as for `prune`; what concerns learning masks does not matter.
+        scoring: how scores are computed.
+        others: as for `prune`.
+
+    Raises:
+        InputError: as `prune`, or an unknown method.
+    """
+    if method not in METHODS:
+        raise InputError(f"no method {method!r} to score nodes by; {nearest(method, METHODS)}")
+    task = get_task(task) if isinstance(task, str) else task
+    scoring = scoring or ScoreConfig()
+
+    def rank(evaluate: Evaluator) -> Tensor:
+        assert model.tokenizer is not None  # `prune` has asked it before
+        size = min(scoring.score_pairs, task.size("prune"))
+        examples = task.examples(model.tokenizer, "prune", size, scoring.score_seed, model.config.block_size)
+        return score(Evaluator(evaluate.model, examples.to(evaluate.device), evaluate.held), method, scoring, progress)
+
+    circuit = prune(model, task, target_loss, config=config, text=text, means=means, rank=rank, progress=progress)
+    circuit.found["scores"] = {"method": method, **to_json(scoring)}
+    return circuit
 
 
 def score(

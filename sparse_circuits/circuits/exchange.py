@@ -89,8 +89,14 @@ def exchange(
             random.append(moved(before, found, slice(None)).fraction.value)
             bar.update(number + 1)
     pairs = len(examples)
-    sides = (slice(0, pairs), slice(pairs, None), slice(None))
-    return Exchange(*(moved(before, patched, side) for side in sides), moved(before, rest, slice(None)), random)
+    a, b, both = slice(0, pairs), slice(pairs, None), slice(None)
+    return Exchange(
+        moved(before, patched, a),
+        moved(before, patched, b),
+        moved(before, patched, both),
+        moved(before, rest, both),
+        random,
+    )
 
 
 class OtherSide(RowTap):

@@ -32,8 +32,8 @@ def test_files(tmp_path: Path) -> None:
     channels = {"0.attn.q": [3, 1], "1.mlp.act_in": []}
     (tmp_path / "bare.json").write_text(json.dumps(channels))
     (tmp_path / "circuit.json").write_text(json.dumps({"format": 1, "nodes": channels}))
-    for given in (tmp_path / "bare.json", tmp_path / "circuit.json", tmp_path):
-        assert read_nodes(SPACE, str(given)) == {"0.attn.q": (1, 3)}
+    for place in (tmp_path / "bare.json", tmp_path / "circuit.json", tmp_path):
+        assert read_nodes(SPACE, str(place)) == {"0.attn.q": (1, 3)}
     assert read_nodes(SPACE, [str(tmp_path), "0.attn.q:0"]) == {"0.attn.q": (0, 1, 3)}
 
 
@@ -68,10 +68,10 @@ def test_files_that_hold_no_nodes(tmp_path: Path, content: object) -> None:
 
 @given(st.lists(st.booleans(), min_size=SPACE.total, max_size=SPACE.total), st.integers(0, 1000))
 def test_random_sets_have_as_many_nodes_of_each_site(kept: list[bool], seed: int) -> None:
-    given = torch.tensor(kept)
-    drawn = random_like(SPACE, given, torch.Generator().manual_seed(seed))
+    chosen = torch.tensor(kept)
+    drawn = random_like(SPACE, chosen, torch.Generator().manual_seed(seed))
     for part in SPACE.slices.values():
-        assert drawn[part].sum() == given[part].sum()
+        assert drawn[part].sum() == chosen[part].sum()
 
 
 def test_random_sets_are_spread_evenly() -> None:
