@@ -48,7 +48,8 @@ class Exchange:
     b: Moved
     both: Moved
     rest: Moved
-    """Both sides, with all nodes but the set patched."""
+    """Both sides, with all nodes but the set patched, and those of the set kept at the prompt's own values: what goes
+    around the set."""
     random: list[float]
     """The fraction moved, both sides together, by random sets of as many nodes of each site."""
 
@@ -77,10 +78,12 @@ def exchange(
     base = circuit.tap() if within == "circuit" else None
     before = log_odds(last_logits(circuit.runner, examples, base), examples)
 
-    def after(nodes: Mask) -> Float[Tensor, "rows"]:
-        return log_odds(last_logits(circuit.runner, examples, OtherSide(circuit, examples, nodes, base)), examples)
+    nothing = torch.zeros_like(circuit.kept)
 
-    patched, rest = after(circuit.kept), after(~circuit.kept)
+    def after(nodes: Mask, own: Mask = nothing) -> Float[Tensor, "rows"]:
+        return log_odds(last_logits(circuit.runner, examples, OtherSide(circuit, examples, nodes, own, base)), examples)
+
+    patched, rest = after(circuit.kept), after(~circuit.kept, circuit.kept)
     generator = torch.Generator().manual_seed(seed)
     random = []
     with Bar("exchange", samples, progress) as bar:
@@ -102,27 +105,34 @@ def exchange(
 class OtherSide(RowTap):
     """For `last_logits`: each row's chosen nodes take the values they have in the run of its pair's other side."""
 
-    def __init__(self, circuit: Circuit, examples: Examples, nodes: Mask, base: Tap | None = None):
-        """`base` acts first, in the run that values are taken from as in the one they are put into."""
+    def __init__(self, circuit: Circuit, examples: Examples, nodes: Mask, own: Mask, base: Tap | None = None):
+        """Nodes that are `own` keep the values of the row's own run, whatever happens before them; `base` acts first,
+        in the runs that values are taken from as in the one they are put into."""
         self._circuit, self._examples, self._base = circuit, examples, base
-        self._untouched = ~nodes.to(examples.last.device)
-        self._sites = list(circuit.space.by_site(nodes))
+        self._nodes, self._own = nodes.to(examples.last.device), own.to(examples.last.device)
 
     @torch.no_grad()
     def at(self, rows: Int64[Tensor, "some"], width: int) -> Tap:
+        pairs = len(self._examples)
+        other = self._values(self._nodes, (rows + pairs) % (2 * pairs), rows, width)
+        own = self._values(self._own, rows, rows, width)
+        space = self._circuit.space
+        tap = compose(self._base, Replace(space, ~self._nodes, other), Replace(space, ~self._own, own))
+        assert tap is not None
+        return tap
+
+    def _values(self, nodes: Mask, source: Tensor, rows: Tensor, width: int) -> dict[str, Tensor]:
+        """What `nodes` are in the runs of the rows `source`, their last token where that of `rows` is."""
         examples = self._examples
-        partners = (rows + len(examples)) % (2 * len(examples))
-        last = examples.last[partners]
-        recorder = Record(self._sites)
-        tap = compose(self._base, recorder)
-        self._circuit.runner(examples.tokens[partners, : int(last.max()) + 1], tap=tap, at=last)
+        recorder = Record(list(self._circuit.space.by_site(nodes)))
+        last = examples.last[source]
+        if nodes.any():
+            tokens = examples.tokens[source, : int(last.max()) + 1]
+            self._circuit.runner(tokens, tap=compose(self._base, recorder), at=last)
         places = torch.arange(width, device=last.device) + (last - examples.last[rows]).unsqueeze(1)
         # After the last token nothing is asked; there any value serves.
         places = torch.minimum(places.clamp(min=0), last.unsqueeze(1)).unsqueeze(2)
-        others = {site: x.gather(1, places.expand(-1, -1, x.shape[2])) for site, x in recorder.sites.items()}
-        composed = compose(self._base, Replace(self._circuit.space, self._untouched, others))
-        assert composed is not None
-        return composed
+        return {site: x.gather(1, places.expand(-1, -1, x.shape[2])) for site, x in recorder.sites.items()}
 
 
 def moved(before: Float[Tensor, "rows"], after: Float[Tensor, "rows"], side: slice) -> Moved:

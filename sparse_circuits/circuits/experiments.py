@@ -202,7 +202,8 @@ def _window_losses(circuit: Circuit, kept: Mask, windows: Int64[Tensor, "n T"]) 
     device = next(model.parameters()).device
     windows = windows.to(device)
     logits = model(windows[:, :-1], tap=keep_only(circuit.space, kept.to(device), circuit.held.to(device)))
-    return torch.stack([next_token_loss(one, row) for one, row in zip(logits, windows[:, 1:], strict=True)]).cpu()
+    pieces = zip(logits.split(1), windows[:, 1:].split(1), strict=True)
+    return torch.stack([next_token_loss(one, targets) for one, targets in pieces]).cpu()
 
 
 def under_tasks(
