@@ -139,6 +139,7 @@ def patched(evaluate: Evaluator, progress: bool = False) -> Float[Tensor, "nodes
     costs = torch.zeros(space.total)
     nodes = _moving(evaluate).nonzero().squeeze(1)
     copies = max(1, POSITIONS_PER_BATCH // examples.tokens.numel())
+    done = 0
     with Bar("nodes", len(nodes), progress) as bar:
         for batch in nodes.split(copies):
             count = len(batch)
@@ -149,7 +150,8 @@ def patched(evaluate: Evaluator, progress: bool = False) -> Float[Tensor, "nodes
             )
             for node, part in zip(batch.tolist(), logits.chunk(count), strict=True):
                 costs[node] = float(task_losses(part, examples).mean()) - base
-            bar.update(int(batch[-1]))
+            done += count
+            bar.update(done)
     return costs
 
 
