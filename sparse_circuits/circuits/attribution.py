@@ -2,7 +2,8 @@
 
 All are about the same nodes and the same ablation as pruning, over pairs of the `prune` split; high means needed:
 1. `attribution`: minus the slope of the loss in the node's mask with every node kept, which is the gradient at the node
-   times (held - x), summed over positions: what removing it costs to first order (attribution patching);
+   times (what it would become - x), summed over positions: what its removal costs to first order (attribution
+   patching);
 2. `integrated`: the mean of those slopes on the way from all nodes removed to all kept, every mask growing alike
    (integrated gradients, Sundararajan et al., 2017); the scores add up to what removing all nodes costs;
 3. `patching`: what removing the node alone costs, exactly (activation patching);
@@ -12,8 +13,8 @@ All are about the same nodes and the same ablation as pruning, over pairs of the
 `baseline` takes such scores the way of learned ones: discretise, clean, calibrate, measure.
 """
 
-import dataclasses
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,22 +23,24 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from sparse_circuits.circuits import edges as graph
+from sparse_circuits.circuits.ablation import Counterparts, Resampled
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.evaluator import Evaluator
+from sparse_circuits.circuits.logits import final_scales, frozen_logits
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import Hold, NodeSpace
 from sparse_circuits.circuits.prune import prune
-from sparse_circuits.circuits.search import Evaluator
 from sparse_circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import nearest, to_json
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
+from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Examples, Task, get_task, task_losses
 
 Method = Literal["attribution", "integrated", "patching", "magnitude", "random"]
 METHODS: tuple[Method, ...] = get_args(Method)
-ROWS_PER_BATCH = 128
 POSITIONS_PER_BATCH = 16_384
 """Of activation patching: copies of all prompts, each copy without one node."""
 
@@ -73,7 +76,7 @@ def baseline(
         assert model.tokenizer is not None  # `prune` has asked it before
         size = min(scoring.score_pairs, task.size("prune"))
         examples = task.examples(model.tokenizer, "prune", size, scoring.score_seed, model.config.block_size)
-        return score(Evaluator(evaluate.model, examples.to(evaluate.device), evaluate.held), method, scoring, progress)
+        return score(_asked(evaluate, examples.to(evaluate.device), scoring.score_seed), method, scoring, progress)
 
     circuit = prune(model, task, target_loss, config=config, text=text, means=means, rank=rank, progress=progress)
     circuit.found["scores"] = {"method": method, **to_json(scoring)}
@@ -101,19 +104,22 @@ def score(
     return torch.rand(evaluate.space.total, generator=generator)
 
 
+def _asked(evaluate: Evaluator, examples: Examples, seed: int) -> Evaluator:
+    """What measures nodes the way `evaluate` does, on other examples."""
+    others = None if evaluate.others is None else Counterparts(evaluate.model, examples, seed)
+    scales = None if evaluate.scales is None else final_scales(evaluate.model, examples)
+    return Evaluator(evaluate.model, examples, evaluate.held, others, scales)
+
+
 def slopes(evaluate: Evaluator, mask: Float[Tensor, "nodes"]) -> Float[Tensor, "nodes"]:
-    """Minus the derivative of the loss in each node's mask, every node x being mask * x + (1 - mask) * held."""
-    examples = evaluate.examples
+    """Minus the derivative of the loss in each node's mask, every node x being mask * x + (1 - mask) * its stand-in."""
     mask = mask.to(evaluate.held).requires_grad_()
-    total = torch.zeros_like(mask)
-    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
-        width = int(examples.last[rows].max()) + 1
-        with torch.enable_grad():
-            tap = Hold(evaluate.space, mask, evaluate.held)
-            logits = evaluate.model(examples.tokens[rows, :width], tap=tap, at=examples.last[rows])
-            loss = task_losses(logits, _rows(examples, rows)).sum() / len(examples.last)
-            total += torch.autograd.grad(loss, mask)[0]
-    return -total.cpu()
+    if evaluate.others is not None:
+        evaluate.slope(Resampled(evaluate.space, mask, evaluate.others))
+    else:
+        evaluate.slope(Hold(evaluate.space, mask, evaluate.held))
+    assert mask.grad is not None
+    return -mask.grad.cpu()
 
 
 def integrated(evaluate: Evaluator, steps: int, progress: bool = False) -> Float[Tensor, "nodes"]:
@@ -131,39 +137,49 @@ def integrated(evaluate: Evaluator, steps: int, progress: bool = False) -> Float
 def patched(evaluate: Evaluator, progress: bool = False) -> Float[Tensor, "nodes"]:
     """How much the loss rises when each node alone is removed.
 
-    Many copies of the prompts go through the model at once, each without another node. Nodes that are at their held
-    value throughout cost nothing and are not tried.
+    Many copies of the prompts go through the model at once, each without another node. Nodes that are everywhere what
+    they would become cost nothing and are not tried.
     """
     examples, space = evaluate.examples, evaluate.space
-    base = float(task_losses(evaluate.model(examples.tokens, at=examples.last), examples).mean())
+    stand_ins = _stand_ins(evaluate)
+    base = float(task_losses(_logits(evaluate, 1, None), examples).mean())
     costs = torch.zeros(space.total)
-    nodes = _moving(evaluate).nonzero().squeeze(1)
-    copies = max(1, POSITIONS_PER_BATCH // examples.tokens.numel())
+    nodes = _moving(evaluate, stand_ins).nonzero().squeeze(1)
     done = 0
     with Bar("nodes", len(nodes), progress) as bar:
-        for batch in nodes.split(copies):
-            count = len(batch)
-            logits = evaluate.model(
-                examples.tokens.repeat(count, 1),
-                tap=_EachWithout(space, batch, evaluate.held),
-                at=examples.last.repeat(count),
-            )
-            for node, part in zip(batch.tolist(), logits.chunk(count), strict=True):
+        for batch in nodes.split(max(1, POSITIONS_PER_BATCH // examples.tokens.numel())):
+            logits = _logits(evaluate, len(batch), _EachWithout(space, batch, stand_ins))
+            for node, part in zip(batch.tolist(), logits.chunk(len(batch)), strict=True):
                 costs[node] = float(task_losses(part, examples).mean()) - base
-            done += count
+            done += len(batch)
             bar.update(done)
     return costs
 
 
-class _EachWithout:
-    """A tap over equal shares of the rows: in share i node i of `nodes` is held."""
+def _logits(evaluate: Evaluator, copies: int, tap: Tap | None) -> Float[Tensor, "rows V"]:
+    """Logits at the last prompt tokens of so many copies of all prompts."""
+    examples = evaluate.examples
+    scales = None if evaluate.scales is None else evaluate.scales.repeat(copies)
+    return frozen_logits(evaluate.model, examples.tokens.repeat(copies, 1), examples.last.repeat(copies), tap, scales)
 
-    def __init__(self, space: NodeSpace, nodes: Int64[Tensor, "shares"], held: Float[Tensor, "nodes"]):
+
+def _stand_ins(evaluate: Evaluator) -> dict[str, Tensor]:
+    """What removed nodes become, by site: constants [C], or activations [rows, T, C]."""
+    if evaluate.others is None:
+        return {site: evaluate.held[part] for site, part in evaluate.space.slices.items()}
+    rows = torch.arange(len(evaluate.examples.last), device=evaluate.device)
+    return evaluate.others.at(rows, evaluate.examples.tokens.shape[1])
+
+
+class _EachWithout:
+    """A tap over equal shares of the rows: in share i node i of `nodes` is replaced."""
+
+    def __init__(self, space: NodeSpace, nodes: Int64[Tensor, "shares"], stand_ins: Mapping[str, Tensor]):
         self._shares = len(nodes)
         self._parts: dict[str, list[tuple[int, int, Tensor]]] = defaultdict(list)
         for share, node in enumerate(nodes.tolist()):
             site, channel = space.name(node)
-            self._parts[site].append((share, channel, held[node]))
+            self._parts[site].append((share, channel, stand_ins[site][..., channel]))
 
     def __call__(self, site: str, activation: Tensor) -> Tensor:
         if site not in self._parts:
@@ -176,8 +192,8 @@ class _EachWithout:
 
 
 @torch.no_grad()
-def _moving(evaluate: Evaluator) -> Bool[Tensor, "nodes"]:
-    """The nodes that anywhere in the prompts differ from what they are held at."""
+def _moving(evaluate: Evaluator, stand_ins: Mapping[str, Tensor]) -> Bool[Tensor, "nodes"]:
+    """The nodes that anywhere in the prompts differ from what stands in for them."""
     examples, space = evaluate.examples, evaluate.space
     moving = torch.zeros(space.total, dtype=torch.bool)
     inside = torch.arange(examples.tokens.shape[1], device=examples.last.device) <= examples.last.unsqueeze(1)
@@ -185,7 +201,7 @@ def _moving(evaluate: Evaluator) -> Bool[Tensor, "nodes"]:
     def look(site: str, activation: Tensor) -> Tensor:
         part = space.slices.get(site)
         if part is not None:
-            moving[part] = (activation[inside] != evaluate.held[part]).any(0).cpu()
+            moving[part] = (activation != stand_ins[site])[inside].any(0).cpu()
         return activation
 
     evaluate.model(examples.tokens, tap=look, at=examples.last)
@@ -201,14 +217,3 @@ def magnitude(model: GPT) -> Float[Tensor, "nodes"]:
         squares[space.slices[source]] += square.sum(0)
         squares[space.slices[target]] += square.sum(1)
     return squares.sqrt()
-
-
-def _rows(examples: Examples, rows: Int64[Tensor, "some"]) -> Examples:
-    """Some rows, no longer pairs."""
-    return dataclasses.replace(
-        examples,
-        tokens=examples.tokens[rows],
-        last=examples.last[rows],
-        targets=examples.targets[rows],
-        others=examples.others[rows],
-    )

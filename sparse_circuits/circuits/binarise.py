@@ -19,8 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sparse_circuits.circuits.circuit import Circuit, last_logits
+from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.intervals import Measured, mean_interval
+from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.masks import step_function
 from sparse_circuits.config import BinariseConfig
 from sparse_circuits.errors import InputError

@@ -20,7 +20,9 @@ from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.intervals import Measured, mean_interval, ratio_interval
 from sparse_circuits.circuits.logits import RowTap, last_logits
 from sparse_circuits.circuits.node_sets import Mask, random_like
+from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.errors import InputError
+from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
 from sparse_circuits.sites import Record, Tap, compose
 from sparse_circuits.tasks import Examples, log_odds
@@ -76,12 +78,13 @@ def exchange(
         raise InputError(f"{samples} random sets asked for; it must not be negative")
     examples = circuit.examples(split)
     base = circuit.tap() if within == "circuit" else None
-    before = log_odds(last_logits(circuit.runner, examples, base), examples)
+    model = circuit.runner if within == "circuit" else circuit.full
+    before = log_odds(last_logits(model, examples, base), examples)
 
     nothing = torch.zeros_like(circuit.kept)
 
     def after(nodes: Mask, own: Mask = nothing) -> Float[Tensor, "rows"]:
-        return log_odds(last_logits(circuit.runner, examples, OtherSide(circuit, examples, nodes, own, base)), examples)
+        return log_odds(last_logits(model, examples, OtherSide(model, examples, nodes, own, base)), examples)
 
     patched, rest = after(circuit.kept), after(~circuit.kept, circuit.kept)
     generator = torch.Generator().manual_seed(seed)
@@ -105,10 +108,11 @@ def exchange(
 class OtherSide(RowTap):
     """For `last_logits`: each row's chosen nodes take the values they have in the run of its pair's other side."""
 
-    def __init__(self, circuit: Circuit, examples: Examples, nodes: Mask, own: Mask, base: Tap | None = None):
+    def __init__(self, model: GPT, examples: Examples, nodes: Mask, own: Mask, base: Tap | None = None):
         """Nodes that are `own` keep the values of the row's own run, whatever happens before them; `base` acts first,
         in the runs that values are taken from as in the one they are put into."""
-        self._circuit, self._examples, self._base = circuit, examples, base
+        self._model, self._examples, self._base = model, examples, base
+        self._space = NodeSpace(model.config)
         self._nodes, self._own = nodes.to(examples.last.device), own.to(examples.last.device)
 
     @torch.no_grad()
@@ -116,7 +120,7 @@ class OtherSide(RowTap):
         pairs = len(self._examples)
         other = self._values(self._nodes, (rows + pairs) % (2 * pairs), rows, width)
         own = self._values(self._own, rows, rows, width)
-        space = self._circuit.space
+        space = self._space
         tap = compose(self._base, Replace(space, ~self._nodes, other), Replace(space, ~self._own, own))
         assert tap is not None
         return tap
@@ -124,11 +128,11 @@ class OtherSide(RowTap):
     def _values(self, nodes: Mask, source: Tensor, rows: Tensor, width: int) -> dict[str, Tensor]:
         """What `nodes` are in the runs of the rows `source`, their last token where that of `rows` is."""
         examples = self._examples
-        recorder = Record(list(self._circuit.space.by_site(nodes)))
+        recorder = Record(list(self._space.by_site(nodes)))
         last = examples.last[source]
         if nodes.any():
             tokens = examples.tokens[source, : int(last.max()) + 1]
-            self._circuit.runner(tokens, tap=compose(self._base, recorder), at=last)
+            self._model(tokens, tap=compose(self._base, recorder), at=last)
         places = torch.arange(width, device=last.device) + (last - examples.last[rows]).unsqueeze(1)
         # After the last token nothing is asked; there any value serves.
         places = torch.minimum(places.clamp(min=0), last.unsqueeze(1)).unsqueeze(2)

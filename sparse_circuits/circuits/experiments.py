@@ -21,13 +21,15 @@ from torch import Tensor
 
 from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.circuit import Circuit, fixed_examples
+from sparse_circuits.circuits.circuit import evaluator as measuring
+from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.intervals import Measured, mean_interval
 from sparse_circuits.circuits.means import training_corpus
 from sparse_circuits.circuits.node_sets import Mask, random_like
 from sparse_circuits.circuits.nodes import keep_only
-from sparse_circuits.circuits.search import Evaluator
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
+from sparse_circuits.model import GPT
 from sparse_circuits.pretraining import next_token_loss
 from sparse_circuits.progress import Bar
 from sparse_circuits.tasks import TASKS, Task, task_losses
@@ -101,9 +103,9 @@ class UnderTask:
 
 
 def evaluator(circuit: Circuit, split: str = "report", task: Task | None = None) -> Evaluator:
-    """Measures any nodes of the circuit's model, removed as the circuit's are, on the fixed pairs of a task."""
+    """Measures any nodes of the full model, removed as the circuit's are, on the fixed pairs of a task."""
     examples = fixed_examples(circuit.model, task or circuit.task, split, circuit.config)
-    return Evaluator(circuit.runner, examples, circuit.held)
+    return measuring(circuit.full, examples, circuit.means, circuit.config)
 
 
 def losses(circuit: Circuit, split: str = "report", task: Task | None = None) -> SetLosses:
@@ -113,7 +115,13 @@ def losses(circuit: Circuit, split: str = "report", task: Task | None = None) ->
         task: by default the circuit's own.
     """
     evaluate = evaluator(circuit, split, task)
-    return SetLosses(*(mean_interval(pair_losses(evaluate, nodes)) for nodes in _choices(circuit.kept)))
+    everything, kept, removed, nothing = _choices(circuit.kept)
+    return SetLosses(
+        mean_interval(pair_losses(evaluate, everything)),
+        mean_interval(pair_losses(evaluate.on(circuit.runner), kept)),  # without the edges that were dropped
+        mean_interval(pair_losses(evaluate, removed)),
+        mean_interval(pair_losses(evaluate, nothing)),
+    )
 
 
 def pair_losses(evaluate: Evaluator, kept: Mask) -> Float[Tensor, "pairs"]:
@@ -168,6 +176,9 @@ def text_cost(
 ) -> TextCost:
     """What keeping only the circuit, and removing it, does to the next-token loss on held-out text.
 
+    Removed nodes are held at a constant (at their means where the circuit was pruned by resampling), and the final norm
+    is live: counterparts and frozen scales belong to prompts.
+
     Args:
         text: a packed corpus; by default the one the model was trained on.
         max_tokens: validation tokens to predict, as far as there are so many; at least one window.
@@ -184,7 +195,9 @@ def text_cost(
     parts = []
     with Bar("text", len(batches), progress) as bar:
         for number, batch in enumerate(batches):
-            parts.append(torch.stack([_window_losses(circuit, nodes, batch) for nodes in choices]))
+            models = [circuit.full, circuit.runner, circuit.full, circuit.full]
+            found = [_window_losses(each, circuit, nodes, batch) for each, nodes in zip(models, choices, strict=True)]
+            parts.append(torch.stack(found))
             bar.update(number + 1)
     full, kept, removed, empty = torch.cat(parts, dim=1)
     return TextCost(
@@ -196,9 +209,8 @@ def text_cost(
 
 
 @torch.no_grad()
-def _window_losses(circuit: Circuit, kept: Mask, windows: Int64[Tensor, "n T"]) -> Float[Tensor, "n"]:
+def _window_losses(model: GPT, circuit: Circuit, kept: Mask, windows: Int64[Tensor, "n T"]) -> Float[Tensor, "n"]:
     """The mean next-token loss of each window with only `kept` alive."""
-    model = circuit.runner
     device = next(model.parameters()).device
     windows = windows.to(device)
     logits = model(windows[:, :-1], tap=keep_only(circuit.space, kept.to(device), circuit.held.to(device)))

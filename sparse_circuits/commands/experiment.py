@@ -32,8 +32,8 @@ class Subject:
     patterns), JSON files of channels by site, circuit folders."""
     corpus: Path | None = None
     """Packed corpus for ablation means and text; the one the model was trained on if not given."""
-    ablation: Literal["mean", "zero"] | None = None
-    """What a removed node is held at; as the circuit was pruned, or mean, if not given."""
+    ablation: Literal["mean", "zero", "resample"] | None = None
+    """What a removed node becomes; as the circuit was pruned, or mean, if not given."""
     pairs: int | None = None
     """Pairs to measure on; as many as the circuit was pruned with, or 128, if not given."""
 
@@ -60,7 +60,7 @@ class Subject:
             circuit = Circuit(model, task, {}, means)
         changes: dict[str, Any] = {}
         if self.nodes:
-            changes["nodes"] = read_nodes(circuit.space, self.nodes)
+            changes |= {"nodes": read_nodes(circuit.space, self.nodes), "dropped": ()}
         if task is not None:
             changes["task"] = task
         return dataclasses.replace(circuit, config=self._config(circuit.config), calibration=None, **changes)

@@ -10,11 +10,13 @@ import torch
 from test_prune import CONFIG, TRUE
 from torch import Tensor
 
+from sparse_circuits.circuits.ablation import Counterparts
 from sparse_circuits.circuits.attribution import METHODS, baseline, integrated, magnitude, patched, score, slopes
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.evaluator import Evaluator
+from sparse_circuits.circuits.logits import final_scales
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.search import Evaluator
 from sparse_circuits.config import ScoreConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
@@ -89,7 +91,8 @@ def test_patching_is_exact(quotes: Evaluator, random_model, quote_task: Task) ->
     model = random_model(**SMALL)
     examples = quote_task.examples(model.tokenizer, "prune", 2, block_size=24)
     held = torch.randn(NodeSpace(model.config).total, generator=torch.Generator().manual_seed(1))
-    for evaluate in (quotes, Evaluator(model, examples, held)):
+    others, scales = Counterparts(model, examples, 0), final_scales(model, examples)
+    for evaluate in (quotes, Evaluator(model, examples, held), Evaluator(model, examples, held, others, scales)):
         everything = torch.ones(evaluate.space.total, dtype=torch.bool)
         torch.testing.assert_close(patched(evaluate), evaluate.costs(everything), atol=2e-6, rtol=1e-4)
 

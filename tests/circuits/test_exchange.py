@@ -78,7 +78,7 @@ def test_prompts_of_unequal_length_are_aligned_at_the_last_token(random_model) -
     examples = circuit.examples("report")
     sites = list(circuit.space.slices)
     runs = [model.run(examples.tokens[row : row + 1, : n + 1], record=sites) for row, n in ((0, 1), (1, 4))]
-    tap = OtherSide(circuit, examples, everything, ~everything).at(torch.arange(2), 5)
+    tap = OtherSide(model, examples, everything, ~everything).at(torch.arange(2), 5)
     seen: dict[str, torch.Tensor] = {}
 
     def look(site: str, x: torch.Tensor) -> torch.Tensor:
