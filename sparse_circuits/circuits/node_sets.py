@@ -116,9 +116,9 @@ def overlap(space: NodeSpace, a: Mask, b: Mask) -> dict[str, Overlap]:
     for site, part in space.slices.items():
         if (a[part] | b[part]).any():
             sizes = int(a[part].sum()), int(b[part].sum())
-            expected = sizes[0] * sizes[1] / (part.stop - part.start)
-            rows[site] = Overlap(*sizes, int((a[part] & b[part]).sum()), expected, jaccard(a[part], b[part]))
-    total = Overlap(
-        int(a.sum()), int(b.sum()), int((a & b).sum()), sum(row.expected for row in rows.values()), jaccard(a, b)
-    )
+            shared = int((a[part] & b[part]).sum())
+            by_chance = sizes[0] * sizes[1] / (part.stop - part.start)
+            rows[site] = Overlap(*sizes, shared, by_chance, jaccard(a[part], b[part]))
+    expected = sum((row.expected for row in rows.values()), 0.0)
+    total = Overlap(int(a.sum()), int(b.sum()), int((a & b).sum()), expected, jaccard(a, b))
     return {"all": total, **rows}

@@ -96,6 +96,7 @@ def test_overlap_by_hand() -> None:
     assert (whole.first, whole.second, whole.shared) == (6, 4, 2)
     assert whole.jaccard == 2 / 8
     assert whole.expected == pytest.approx(1 + 0 + 3 * 2 / 6)
+    assert set(overlap(SPACE, a & ~a, a & ~a)) == {"all"}
 
 
 masks = st.lists(st.booleans(), min_size=SPACE.total, max_size=SPACE.total).map(torch.tensor)

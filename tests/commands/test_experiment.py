@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from command_line import Run, one_line
 
+from sparse_circuits import checkpoint
+from sparse_circuits.circuits.edges import edges
+
 PRUNE = ["--target-loss", 5, "--eval-pairs", 4, "--mean-tokens", 100, "--method", "magnitude", "--no-clean"]
 NODES = ["--nodes", "0.mlp.post_act:1-9", "*.attn.act_in:*"]
 
@@ -74,7 +77,7 @@ def test_losses_of_a_circuit_and_of_nodes(run: Run, scene: dict[str, Path]) -> N
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_experiments(run: Run, scene: dict[str, Path], experiment: list, shown: str, keys: set[str]) -> None:
-    flags = ["experiment", *experiment, *circuit_of(scene)]
+    flags = ["experiment", *experiment, *circuit_of(scene), *NODES]
     assert shown in run(*flags).out
     result = run(*flags, "--json")
     assert set(json.loads(result.out)) == keys
@@ -82,11 +85,14 @@ def test_experiments(run: Run, scene: dict[str, Path], experiment: list, shown: 
 
 
 def test_edges(run: Run, scene: dict[str, Path]) -> None:
-    rows = json.loads(run("experiment", "edges", *circuit_of(scene), "--json").out)
-    described = json.loads((scene["circuit"] / "circuit.json").read_text())
+    flags = ["experiment", "edges", *circuit_of(scene), *NODES]
+    rows = json.loads(run(*flags, "--json").out)
+    model = checkpoint.load(scene["model"])
+    nodes = {"0.mlp.post_act": range(1, 10)} | {f"{layer}.attn.act_in": range(16) for layer in range(2)}
     assert rows[-1]["source"] == "all"
-    assert rows[-1]["inside"] == described["sizes"]["edges"]
-    assert "within the set" in run("experiment", "edges", *circuit_of(scene)).out
+    assert rows[-1]["inside"] == len(edges(model, nodes)) == 0
+    assert rows[-1]["leaving"] > 0
+    assert "within the set" in run(*flags).out
 
 
 def test_other_tasks(run: Run, scene: dict[str, Path]) -> None:
@@ -100,20 +106,21 @@ def test_other_tasks(run: Run, scene: dict[str, Path]) -> None:
 
 
 def test_overlap(run: Run, scene: dict[str, Path], tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    run("prune", "--model", scene["model"], "--task", scene["task"], *PRUNE[:-3], "--method", "random", "--out", other)
-    flags = ["experiment", "overlap", "--circuits", scene["circuit"], other]
-    found = json.loads(run(*flags, "--json").out)[0]
-    sizes = [
-        json.loads((folder / "circuit.json").read_text())["sizes"]["nodes"] for folder in (scene["circuit"], other)
-    ]
-    assert [found["sites"]["all"][key] for key in ("first", "second")] == sizes
-    assert "Jaccard" in run(*flags).out
-    three = run(*flags, scene["circuit"])
-    assert "1.000" in three.out
-    described = json.loads((other / "circuit.json").read_text())
+    described = json.loads((scene["circuit"] / "circuit.json").read_text())
+    folders = [tmp_path / name for name in "abc"]
+    for folder, channels in zip(folders, ([0, 1, 2], [2, 3], []), strict=True):
+        folder.mkdir()
+        (folder / "circuit.json").write_text(json.dumps({**described, "nodes": {"0.mlp.post_act": channels}}))
+    flags = ["experiment", "overlap", "--circuits", *folders[:2]]
+    (found,) = json.loads(run(*flags, "--json").out)
+    expected = {"first": 3, "second": 2, "shared": 1, "expected": 3 * 2 / 64, "jaccard": 0.25}
+    assert found["sites"] == {"all": expected, "0.mlp.post_act": expected}
+    shown = run(*flags).out
+    assert "Jaccard" in shown
+    assert "0.250" in shown
+    assert "0.000" in run(*flags, folders[2]).out
     described["model"]["hash"] = "f" * 64
-    (other / "circuit.json").write_text(json.dumps(described))
+    (folders[1] / "circuit.json").write_text(json.dumps(described))
     assert "the circuits are of different models" in one_line(run(*flags))
 
 
