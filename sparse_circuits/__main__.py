@@ -25,6 +25,7 @@ VERBS = {
     "tasks": "list the tasks, or show the pairs of one and how a model does on it",
     "prune": "find the circuit of a task in a model",
     "generate": "continue a prompt",
+    "experiment": "keep, remove, patch or binarise nodes and see what it does",
     "models": "list the models that ship with the package",
     "card": "write the card of a model: how it was made, how good and how sparse it is, what it can do",
     "bench": "measure speed and memory beside dense PyTorch",
@@ -112,7 +113,7 @@ def _version() -> str:
 
 def _overview() -> str:
     lines = ["usage: sparse-circuits COMMAND [--help] [flags]", "", "commands:"]
-    lines += [f"  {verb:10s}{summary}" for verb, summary in VERBS.items()]
+    lines += [f"  {verb:12s}{summary}" for verb, summary in VERBS.items()]
     return "\n".join([*lines, "", "The whole path in one go: sparse-circuits demo"])
 
 
@@ -143,7 +144,7 @@ def _parse(verb: str, kind: type, rest: list[str], default: Any, presets: dict[s
                 prog=f"sparse-circuits {verb}",
                 description=description,
                 args=rest,
-                config=(tyro.conf.OmitArgPrefixes,),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
                 **({} if default is None else {"default": default}),
             )
     except SystemExit as stop:

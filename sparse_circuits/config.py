@@ -344,3 +344,40 @@ class PruneConfig:
         require(math.isfinite(self.init_bias), f"init_bias is {self.init_bias}; it must be finite")
         for name in ("runs", "batch_pairs", "eval_pairs", "mean_tokens"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Rank nodes by something other than learned masks, as a baseline."""
+
+    score_pairs: int = 64
+    """Pairs of the `prune` split that attribution, integrated gradients and activation patching look at."""
+    score_steps: int = 16
+    """Points between all nodes removed and all kept at which integrated gradients takes the gradient."""
+    score_seed: int = 0
+    """Seeds the choice of pairs, and random scores."""
+
+    def __post_init__(self) -> None:
+        check_seed(self.score_seed)
+        for name in ("score_pairs", "score_steps"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def binarise_loop() -> LoopConfig:
+    """The loop's settings for learning the levels of binarised nodes."""
+    return dataclasses.replace(mask_loop(), weight_decay=0.0, precision="fp32")
+
+
+@dataclass(frozen=True)
+class BinariseConfig:
+    """Replace each node of a circuit by a two-level step (paper, appendix C)."""
+
+    batch_pairs: int = 64
+    """Pairs per step (twice as many sequences)."""
+    temperature: float = 0.1
+    """Width of the sigmoid whose derivative stands in for the step's, as a part of the node's range."""
+    loop: LoopConfig = field(default_factory=binarise_loop)
+
+    def __post_init__(self) -> None:
+        require(self.batch_pairs >= 1, f"batch_pairs is {self.batch_pairs}; it must be at least 1")
+        require(0 < self.temperature < math.inf, f"temperature is {self.temperature}; it must be above 0 and finite")

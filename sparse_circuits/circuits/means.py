@@ -90,7 +90,7 @@ def means_for(model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, p
             found = _cached(model.folder / FILE, checkpoint.model_hash(model))
             if found is not None:
                 return found
-        text = _training_corpus(model)
+        text = training_corpus(model)
     corpus = PackedCorpus.load(text.folder if isinstance(text, PackedCorpus) else text, model.tokenizer)
     size = model.config.block_size
     # A window of size tokens makes size - 1 predictions, and it is those that `validation_windows` counts.
@@ -127,11 +127,19 @@ def _cached(cache: Path | None, key: str) -> Means | None:
     return None
 
 
-def _training_corpus(model: GPT) -> Path:
+def training_corpus(model: GPT, need: str = "ablation means need") -> Path:
+    """The folder of the packed corpus that `model` was trained on, as its own folder says.
+
+    Args:
+        need: how the message begins where there is none.
+
+    Raises:
+        InputError: the folder does not say, or the corpus is gone.
+    """
     described = model.folder / "train.json" if model.folder is not None else None
     if described is None or not described.exists():
         raise InputError(
-            "ablation means need held-out text, and this model does not say what it was trained on; "
+            f"{need} held-out text, and this model does not say what it was trained on; "
             "give a packed corpus (--corpus, or text=)"
         )
     try:
@@ -140,7 +148,7 @@ def _training_corpus(model: GPT) -> Path:
         raise InputError(f"{described} does not say which corpus; give a packed one (--corpus, or text=)") from error
     if not (corpus / "manifest.json").exists():
         raise InputError(
-            f"ablation means need held-out text, and the corpus the model was trained on is gone from {corpus}; "
+            f"{need} held-out text, and the corpus the model was trained on is gone from {corpus}; "
             "give one packed with the same tokenizer (--corpus, or text=)"
         )
     return corpus

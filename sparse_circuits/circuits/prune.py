@@ -10,6 +10,7 @@
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import Circuit, evaluator, fixed_examples
 from sparse_circuits.circuits.edge_search import MEASURED, drop_edges
 from sparse_circuits.circuits.edges import edges
+from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, means_for
@@ -48,6 +50,7 @@ def prune(
     text: PackedCorpus | Path | None = None,
     means: Means | None = None,
     warm_start: Circuit | Tensor | None = None,
+    rank: Callable[[Evaluator], Tensor] | None = None,
     progress: bool = False,
 ) -> Circuit:
     """Find the smallest circuit of `task` in `model` whose loss is at most `target_loss`.
@@ -61,6 +64,8 @@ def prune(
         means: ablation means computed before.
         warm_start: another circuit of the model, or mask parameters (one a node), to learn on from: one found for a
             larger target, say.
+        rank: gives every node a score, high where it is needed, in place of learning masks (see `baseline`); it gets
+            what measures nodes on the calibration split.
         progress: show progress on standard error.
 
     Raises:
@@ -88,7 +93,7 @@ def prune(
     try:
         means = means or means_for(runner, text, config.mean_tokens, progress)
         start = _start(warm_start, config, NodeSpace(model.config))
-        return _Pruning(model, runner, task, config, means, examples, start, progress).run(started)
+        return _Pruning(model, runner, task, config, means, examples, start, rank, progress).run(started)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
@@ -126,19 +131,22 @@ class _Pruning:
         means: Means,
         examples: Examples,
         start: Tensor | None,
+        rank: Callable[[Evaluator], Tensor] | None,
         progress: bool,
     ):
         self.model, self.task, self.config, self.means, self.progress = model, task, config, means, progress
         self.runner = runner
         self.evaluate = evaluator(runner, examples, means, config)
-        seeds = range(config.loop.seed, config.loop.seed + config.runs)
-        runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
-        starts = None if start is None else [start] * config.runs
-        self.objective = MaskLearning(runner, task, self.evaluate.held, runs, starts)
+        self.rank = rank
+        if rank is None:
+            seeds = range(config.loop.seed, config.loop.seed + config.runs)
+            runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
+            starts = None if start is None else [start] * config.runs
+            self.objective = MaskLearning(runner, task, self.evaluate.held, runs, starts)
 
     def run(self, started: float) -> Circuit:
-        self._learn()
-        found = [self._from_scores(self.objective.scores(run).cpu()) for run in range(self.config.runs)]
+        ranked_by = self._learn() if self.rank is None else [self.rank(self.evaluate)]
+        found = [self._from_scores(scores) for scores in ranked_by]
         best = min(range(len(found)), key=lambda run: (found[run].edges, int(found[run].kept.sum())))
         kept, scores, sizes = found[best].kept, found[best].scores, found[best].sizes
         dropped: list[Link] = []
@@ -169,10 +177,13 @@ class _Pruning:
         """The circuit that one run's mask parameters lead to."""
         kept = discretise(self.evaluate, scores, self.config.target_loss)
         assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
-        completed = complete(self.evaluate, scores >= 0, self.config.target_loss)
-        if completed is not None and int(completed.sum()) < int(kept.sum()):
-            kept = completed
-        sizes = {"learned": int((scores >= 0).sum()), **self._sizes("discretised", kept)}
+        sizes: dict[str, int] = {}
+        if self.rank is None:  # other scores have no zero that parts kept from removed
+            completed = complete(self.evaluate, scores >= 0, self.config.target_loss)
+            if completed is not None and int(completed.sum()) < int(kept.sum()):
+                kept = completed
+            sizes["learned"] = int((scores >= 0).sum())
+        sizes |= self._sizes("discretised", kept)
         if self.config.clean:
             kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
             sizes |= self._sizes("connected", kept)
@@ -192,12 +203,13 @@ class _Pruning:
             kept = exchange(self.evaluate, kept, self.config.target_loss, self.progress)
         return kept
 
-    def _learn(self) -> None:
+    def _learn(self) -> list[Tensor]:
         steps = self.config.loop.steps
         with Bar("masks", steps, self.progress) as bar:
             for log in Loop(self.objective, self.config.loop):
                 figures = log.figures
                 bar.update(log.step, f"task loss {figures['task_loss']:.3f}  nodes {figures['nodes']:.0f}")
+        return [self.objective.scores(run).cpu() for run in range(self.config.runs)]
 
     def _sizes(self, stage: str, kept: Tensor) -> dict[str, int]:
         nodes = self.evaluate.space.by_site(kept)
@@ -205,7 +217,10 @@ class _Pruning:
 
 
 def measure(circuit: Circuit) -> dict[str, Any]:
-    """Losses of model, circuit and empty circuit by split, and each kept node's cost, on the fixed pairs."""
+    """Losses of model, circuit and empty circuit by split, and each kept node's cost, on the fixed pairs.
+
+    Costs take a measurement a node, so circuits of more than `MEASURED` nodes go without.
+    """
     splits = [split for split in ("calibrate", "report", "ood") if split in circuit.task.splits]
     losses: dict[str, dict[str, float]] = {}
     costs: dict[str, list[float]] = {}
@@ -220,7 +235,7 @@ def measure(circuit: Circuit) -> dict[str, Any]:
         }
         if circuit.calibration is not None:
             losses[split]["calibrated"] = float(circuit.calibration.losses(logits, examples).mean())
-        if split == "report":
+        if split == "report" and circuit.size <= MEASURED:
             each = evaluate.costs(circuit.kept)
             costs = {
                 site: [round(float(each[circuit.space.slices[site].start + c]), 6) for c in channels]

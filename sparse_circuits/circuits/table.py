@@ -69,6 +69,7 @@ def _sizes(circuit: Circuit) -> Table:
         table.add_column(name, justify="right" if name else "left")
     if "learned" in sizes:
         table.add_row("masks learned", f"{sizes['learned']:,}", "")
+    if "discretised" in sizes:
         table.add_row("smallest that meets the target", f"{sizes['discretised']:,}", f"{sizes['discretised_edges']:,}")
     if "connected" in sizes:
         table.add_row("on a path", f"{sizes['connected']:,}", f"{sizes['connected_edges']:,}")

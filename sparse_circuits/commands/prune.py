@@ -4,8 +4,9 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.errors import InputError
 
 
@@ -19,10 +20,13 @@ class Command:
     """A task's name, or a .jsonl or .py file with one of your own."""
     out: Path | None = None
     """Folder for the circuit; circuits/<task> in the model folder if not given, in runs/<name> for a model that
-    ships."""
+    ships; with a method other than learned, circuits/<task>-<method>."""
     corpus: Path | None = None
     """Packed corpus for the ablation means; the one the model was trained on if not given."""
+    method: Literal["learned", "attribution", "integrated", "patching", "magnitude", "random"] = "learned"
+    """Rank nodes by learned masks, or by one of the baselines that these are compared with."""
     config: PruneConfig = dataclasses.field(default_factory=PruneConfig)
+    scoring: ScoreConfig = dataclasses.field(default_factory=ScoreConfig)
     json: bool = False
     """Print the circuit as JSON."""
 
@@ -30,6 +34,7 @@ class Command:
 def run(command: Command) -> None:
     """Prune, save and print the circuit."""
     from sparse_circuits import checkpoint, shipped
+    from sparse_circuits.circuits.attribution import baseline
     from sparse_circuits.circuits.prune import prune
     from sparse_circuits.circuits.table import print_circuit
     from sparse_circuits.files import locked
@@ -38,12 +43,24 @@ def run(command: Command) -> None:
     task = get_task(command.task)
     model = checkpoint.load(command.model)
     assert model.folder is not None
-    out = command.out or shipped.writable(model.folder) / "circuits" / task.name
+    name = task.name if command.method == "learned" else f"{task.name}-{command.method}"
+    out = command.out or shipped.writable(model.folder) / "circuits" / name
     checkpoint.make_folder(out)
     with locked(out):  # a folder that cannot be written to is told now, not after minutes of pruning
         if model.tokenizer is None:
             raise InputError(f"{model.folder} has no tokenizer.json, and the task is text")
-        circuit = prune(model, task, config=command.config, text=command.corpus, progress=True)
+        if command.method == "learned":
+            circuit = prune(model, task, config=command.config, text=command.corpus, progress=True)
+        else:
+            circuit = baseline(
+                model,
+                task,
+                command.method,
+                config=command.config,
+                scoring=command.scoring,
+                text=command.corpus,
+                progress=True,
+            )
         circuit.save(out)
     if command.json:
         print(json.dumps(circuit.description(), indent=2))

@@ -18,7 +18,7 @@ def test_the_overview_names_every_command(run: Run) -> None:
         assert result.status == 0
         assert result.err == ""
         for verb, summary in VERBS.items():
-            assert f"{verb:10s}{summary}" in result.out
+            assert f"{verb:12s}{summary}" in result.out
     nothing = run()
     assert nothing == Result(2, "", result.out)
     assert run("--version").out.startswith("sparse-circuits ")
