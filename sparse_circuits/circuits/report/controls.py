@@ -224,7 +224,7 @@ def _random_circuits(subject: Subject) -> Row:
     share = (CHANCE - value) / subject.gain if subject.gain > 0 else math.inf
     verdict = CONTROL_GAIN.judge(share) if subject.gain > 0 else "fails"
     sentence = (
-        f"Of {len(draws)} random circuits of the same size per site, of nodes that vary on these prompts, the best has "
+        f"Of {len(draws)} random circuits of other nodes, as many per site, that vary on these prompts, the best has "
         f"{value:.3f} nats, the mean is {float(means.mean()):.3f} (the circuit {subject.loss('circuit'):.3f})."
     )
     if verdict != "holds":

@@ -1,7 +1,8 @@
 """Point 3: the model without the circuit, against the model without random node sets of the same size per site.
 
 Most nodes of a sparse model are silent on most prompts, and removing silent ones proves nothing. So random sets are
-drawn among the nodes that vary over the prompts, where a site has enough of them.
+drawn, outside the circuit, among the nodes that vary over the prompts; where a site has too few of them, silent ones
+fill up, and the circuit's own only where there are no others.
 """
 
 import torch
@@ -46,7 +47,7 @@ def rows(subject: Subject) -> list[Row]:
         3,
         "necessity_random",
         "against random sets",
-        f"Without one of {len(sets)} random sets of the same size per site, of nodes that vary on these prompts, the "
+        f"Without one of {len(sets)} random sets of other nodes, as many per site, that vary on these prompts, the "
         f"loss is {float(means.mean()):.3f} nats on average and {float(means.max()):.3f} at most; removing the circuit "
         f"hurts more than {above:.0%} of them.",
         ABOVE_RANDOM.judge(above, (low_share, high_share)),
@@ -61,16 +62,15 @@ def rows(subject: Subject) -> list[Row]:
 def random_sets(subject: Subject, use: str) -> list[Bool[Tensor, "nodes"]]:
     """Random node sets with as many nodes at each site as the circuit has."""
     generator = subject.generator(use)
-    alive = varying(subject)
-    return [_random_set(subject, alive, generator) for _ in range(subject.budget.random_sets)]
+    # Which come first: varying ones outside the circuit, silent ones outside, the circuit's own.
+    rank = torch.where(subject.kept, 2.0, torch.where(varying(subject), 0.0, 1.0))
+    return [_random_set(subject, rank, generator) for _ in range(subject.budget.random_sets)]
 
 
-def _random_set(subject: Subject, alive: Tensor, generator: torch.Generator) -> Tensor:
+def _random_set(subject: Subject, rank: Tensor, generator: torch.Generator) -> Tensor:
     chosen = torch.zeros_like(subject.kept)
+    order = rank + torch.rand(len(rank), generator=generator)
     for part in subject.space.slices.values():
         count = int(subject.kept[part].sum())
-        pool = alive[part].nonzero().squeeze(1)
-        if len(pool) < count:
-            pool = torch.arange(part.stop - part.start)
-        chosen[part.start + pool[torch.randperm(len(pool), generator=generator)[:count]]] = True
+        chosen[part.start + order[part].argsort()[:count]] = True
     return chosen

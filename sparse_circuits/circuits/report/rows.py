@@ -87,7 +87,6 @@ class Card:
         if doubtful:
             said += f" Weak: {_listed(doubtful)}."
         missing = sorted({row.point for row in self.rows if row.verdict == "not measured"})
-        missing = [point for point in missing if self.point_verdict(point) != "fails"]
         if missing:
             said += f" Not all measured: {_listed(POINTS[point] for point in missing)}."
         return said
