@@ -23,6 +23,9 @@ class Command:
     corpus: Path | None = None
     """Packed corpus for the ablation means; the one the model was trained on if not given."""
     config: PruneConfig = dataclasses.field(default_factory=PruneConfig)
+    report: bool = True
+    """Judge the circuit by the quick report card, printed under its table and saved beside it (report.json and
+    report.html)."""
     json: bool = False
     """Print the circuit as JSON."""
 
@@ -31,6 +34,8 @@ def run(command: Command) -> None:
     """Prune, save and print the circuit."""
     from sparse_circuits import checkpoint, shipped
     from sparse_circuits.circuits.prune import prune
+    from sparse_circuits.circuits.report import report
+    from sparse_circuits.circuits.report.table import print_card
     from sparse_circuits.circuits.table import print_circuit
     from sparse_circuits.files import locked
     from sparse_circuits.tasks import get_task
@@ -45,8 +50,13 @@ def run(command: Command) -> None:
             raise InputError(f"{model.folder} has no tokenizer.json, and the task is text")
         circuit = prune(model, task, config=command.config, text=command.corpus, progress=True)
         circuit.save(out)
+        card = report(circuit, progress=True) if command.report else None
+        if card is not None:
+            card.save(out)
     if command.json:
         print(json.dumps(circuit.description(), indent=2))
         return
     print_circuit(circuit)
+    if card is not None:
+        print_card(card, sentences=False)
     print(f"saved to {out}")

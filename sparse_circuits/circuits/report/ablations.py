@@ -7,7 +7,6 @@ import torch
 
 from sparse_circuits.circuits.ablation import restored, worst_restored
 from sparse_circuits.circuits.report.rows import Row
-from sparse_circuits.circuits.report.statistics import spread
 from sparse_circuits.circuits.report.subject import KINDS, Kind, Subject
 from sparse_circuits.circuits.report.thresholds import CHANCE, KEPT_GAIN
 from sparse_circuits.circuits.search import Evaluator
@@ -76,7 +75,9 @@ def _restored(subject: Subject, share: float) -> Row:
         f"{max(means):.3f}, on average"
     )
     name = f"{share:.0%} restored at random"
-    return _row(subject, f"restored_{round(100 * share)}", name, start, torch.stack(draws).mean(0), data={"draws": means})
+    return _row(
+        subject, f"restored_{round(100 * share)}", name, start, torch.stack(draws).mean(0), data={"draws": means}
+    )
 
 
 def _worst(subject: Subject) -> Row:

@@ -1,6 +1,5 @@
-"""Point 6: does the circuit do what the *model* does, right or wrong? KL and the same choice, of two and of all tokens."""
+"""Point 6: does the circuit do what the *model* does, right or wrong? KL and the same choice, of two and of all."""
 
-import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.report.rows import Row
@@ -55,7 +54,10 @@ def _vocabulary_kl(subject: Subject) -> Row:
         state: subject.logits("report", state).double().log_softmax(-1).cpu() for state in ("model", "circuit", "empty")
     }
     same = (logs["model"].argmax(-1) == logs["circuit"].argmax(-1)).double()
-    more = f" Its likeliest token is the model's on {float(same.mean()):.0%} of the prompts. It was only asked for the answers."
+    more = (
+        f" Its likeliest token is the model's on {float(same.mean()):.0%} of the prompts. It was only asked for the "
+        "answers."
+    )
     kls = divergence(logs["model"], logs["circuit"]), divergence(logs["model"], logs["empty"])
     return _explained(
         subject, "vocabulary_kl", "KL over the vocabulary", "prediction over the whole vocabulary", kls, False, more
@@ -67,13 +69,16 @@ def _same_answer(subject: Subject, split: str) -> Row:
     pairs = by_pair((model == circuit).double())
     value, interval = float(pairs.mean()), subject.interval(pairs, split)
     wrong = ~model
-    said = f" Where the model is wrong ({int(wrong.sum())} prompts), so is the circuit on {int((wrong & ~circuit).sum())}."
+    said = (
+        f" Where the model is wrong ({int(wrong.sum())} prompts), so is the circuit on {int((wrong & ~circuit).sum())}."
+    )
     where = "unseen prompts" if split == "report" else "prompts out of distribution"
     return Row(
         6,
         f"same_answer_{split}",
         "same answer as the model" + ("" if split == "report" else ", out of distribution"),
-        f"Circuit and model choose the same answer on {value:.1%} of {2 * len(pairs)} {where}.{said if wrong.any() else ''}",
+        f"Circuit and model choose the same answer on {value:.1%} of {2 * len(pairs)} {where}."
+        f"{said if wrong.any() else ''}",
         SAME_ANSWER.judge(value, interval),
         value,
         interval,

@@ -1,5 +1,7 @@
 """`report`: a circuit in, the card of how far it can be trusted out."""
 
+import hashlib
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -26,7 +28,12 @@ from sparse_circuits.progress import Bar
 
 
 def report(
-    circuit: Circuit | str | Path, model: GPT | None = None, full: bool = False, *, seed: int = 0, progress: bool = False
+    circuit: Circuit | str | Path,
+    model: GPT | None = None,
+    full: bool = False,
+    *,
+    seed: int = 0,
+    progress: bool = False,
 ) -> Card:
     """Measure how far `circuit` can be trusted (paper, sections 3 and 5; arXiv 2504.13151 for faithfulness).
 
@@ -52,14 +59,15 @@ def report(
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"task .* has \d+ distinct pairs")
-        subject = Subject(circuit, FULL if full else QUICK, seed)
+        budget = FULL if full else QUICK
+        wide, subject = Subject(circuit, budget, seed), Subject(circuit, budget, seed, budget.pairs)
         points: list[Callable[[], list[Row]]] = [
-            lambda: losses.rows(subject),
+            lambda: losses.rows(wide),
             lambda: ablations.rows(subject),
             lambda: necessity.rows(subject),
-            lambda: controls.rows(subject, full, progress),
-            lambda: seeds.rows(subject, full, progress),
-            lambda: agreement.rows(subject),
+            lambda: controls.rows(subject, wide, full, progress),
+            lambda: seeds.rows(wide, full, progress),
+            lambda: agreement.rows(wide),
             lambda: internals.rows(subject),
             lambda: sizes.rows(subject),
             lambda: identity.rows(subject),
@@ -69,7 +77,7 @@ def report(
             for done, point in enumerate(points, 1):
                 found += point()
                 bar.update(done)
-    return Card(_about(subject, full, time.monotonic() - started), tuple(found))
+    return Card(_about(wide, subject, full, time.monotonic() - started), tuple(found))
 
 
 def _circuit(circuit: Circuit | str | Path, model: GPT | None) -> Circuit:
@@ -84,10 +92,11 @@ def _circuit(circuit: Circuit | str | Path, model: GPT | None) -> Circuit:
     return circuit
 
 
-def _about(subject: Subject, full: bool, seconds: float) -> dict[str, object]:
+def _about(wide: Subject, subject: Subject, full: bool, seconds: float) -> dict[str, object]:
     circuit = subject.circuit
     folder = circuit.model.folder
     return {
+        "circuit": fingerprint(circuit),
         "task": circuit.task.name,
         "description": circuit.task.description,
         "version": circuit.task.version,
@@ -98,9 +107,26 @@ def _about(subject: Subject, full: bool, seconds: float) -> dict[str, object]:
         "all_nodes": circuit.space.total,
         "target_loss": subject.config.target_loss,
         "ablation": subject.kind,
-        "pairs": len(subject.examples("report")),
+        "pairs": len(wide.examples("report")),
+        "fewer_pairs": len(subject.examples("report")),
         "by_hand": circuit.scores is None,
         "full": full,
         "seed": subject.seed,
         "seconds": round(seconds, 1),
     }
+
+
+def fingerprint(circuit: Circuit) -> str:
+    """Sixteen hexadecimal digits that change with the model, the task or the nodes: which circuit a card is of."""
+    nodes = {site: list(channels) for site, channels in sorted(circuit.nodes.items())}
+    content = [checkpoint.model_hash(circuit.model), circuit.task.fingerprint, circuit.config.ablation, nodes]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def known(circuit: Circuit, folder: Path) -> Card | None:
+    """The card in `folder`, if there is one of this circuit."""
+    try:
+        card = Card.load(folder)
+    except InputError:
+        return None
+    return card if card.about.get("circuit") == fingerprint(circuit) else None

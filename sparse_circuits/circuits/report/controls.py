@@ -1,9 +1,9 @@
-"""Point 4: what the same search finds where there is nothing to find. A control that succeeds speaks against the method.
+"""Point 4: what the same search finds where there is nothing to find. A control that succeeds speaks against it.
 
 - Random circuits: as many nodes at each site as the circuit has, drawn at random; no search.
-- Nonsense task: the same prompts, the right answer of each pair drawn by lot (by the pair's tokens and the seed, so that
-  a pair always has the same answer), so that nothing in the prompt decides. Masks may fit the pairs they were learned
-  on by heart; other pairs they cannot.
+- Nonsense task: the same prompts, the right answer of each pair drawn by lot (by the pair's tokens and the seed, so
+  that a pair always has the same answer), so that nothing in the prompt decides. Masks may fit the pairs they were
+  learned on by heart; other pairs they cannot.
 - Exchanged answers: the same prompts, every answer wrong. The evidence decides, but the model says the opposite: a
   circuit that answers wrongly on purpose is none of the model's.
 - Shuffled weights: in every matrix of the blocks each row keeps its nonzeros' number and values, in random columns.
@@ -28,7 +28,7 @@ from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, node_means
 from sparse_circuits.circuits.report.necessity import random_sets
 from sparse_circuits.circuits.report.rows import Row
-from sparse_circuits.circuits.report.statistics import by_pair, spread
+from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CHANCE, CONTROL_GAIN
 from sparse_circuits.circuits.search import Evaluator, ranked
@@ -54,8 +54,8 @@ class Relabelled(Task):
 
     @classmethod
     def of(cls, task: Task, lot: int | None) -> "Relabelled":
-        """`task` with its answers drawn by lot, or exchanged."""
-        return cls(f"{task.name} relabelled", task.description, task.templates, task.words, task.version, lot)
+        """`task` with its answers drawn by lot, or exchanged; under the same name, so that it draws the same pairs."""
+        return cls(task.name, task.description, task.templates, task.words, task.version, lot)
 
     def examples(
         self, tokenizer: Tokenizer, split: str = "report", n: int = 64, seed: int = 0, block_size: int = 256
@@ -74,8 +74,8 @@ class Relabelled(Task):
         return bool(hashlib.sha256(f"{self.lot}/{prompt}".encode()).digest()[0] & 1)
 
 
-def rows(subject: Subject, full: bool, progress: bool = False) -> list[Row]:
-    """One row for each control; those that learn masks only where `full`."""
+def rows(subject: Subject, wide: Subject, full: bool, progress: bool = False) -> list[Row]:
+    """One row for each control; those that learn masks only where `full`, and on the pairs of `wide`."""
     found = [_random_circuits(subject)]
     learned = (
         ("nonsense", "nonsense task", "on a nonsense task, its answers drawn by lot"),
@@ -84,9 +84,9 @@ def rows(subject: Subject, full: bool, progress: bool = False) -> list[Row]:
     )
     for key, name, where in learned:
         if full:
-            model, means, task = _setting(subject, key)
-            control = _search(subject, model, means, task, name, progress)
-            found.append(_learned_row(subject, key, name, where, control))
+            model, means, task = _setting(wide, key)
+            control = _search(wide, model, means, task, name, progress)
+            found.append(_learned_row(wide, key, name, where, control))
         else:
             found.append(Row(4, f"control_{key}", name, "Learns masks anew: ask for it with --full.", "not measured",
                              unit="nats", control=True))  # fmt: skip
@@ -180,8 +180,7 @@ def _candidates(scores: Tensor) -> list[Tensor]:
 
 def _learned_row(subject: Subject, key: str, name: str, where: str, control: Control) -> Row:
     value = float(control.pairs.mean())
-    weights = subject.weights("report")
-    interval = spread(weights[:, : len(control.pairs)] @ control.pairs / weights[:, : len(control.pairs)].sum(1))
+    interval = subject.interval(control.pairs)
     share = (CHANCE - value) / subject.gain if subject.gain > 0 else math.inf
     verdict = CONTROL_GAIN.judge(share) if subject.gain > 0 else "fails"
     sentence = f"{name.capitalize()}: the same search reaches {value:.3f} nats {where}; a guess has {CHANCE:.3f}."

@@ -2,7 +2,6 @@
 
 import torch
 
-from sparse_circuits.circuits.circuit import last_logits
 from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import KINDS, Subject
@@ -11,7 +10,7 @@ from sparse_circuits.circuits.report.thresholds import IDENTITY
 
 def rows(subject: Subject) -> list[Row]:
     """One row: the largest difference under any kind of ablation, relative to the largest logit."""
-    model = last_logits(subject.runner, subject.examples("report"))
+    model = subject.logits("report", "model")
     every = subject.state("model")
     kinds = [kind for kind in KINDS if kind != "resample" or len(subject.examples("report")) > 1]
     differences = torch.stack([(subject.measure(every, kind) - model).abs().amax(1) for kind in kinds]).amax(0)

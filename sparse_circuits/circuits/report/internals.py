@@ -39,7 +39,7 @@ class Inside:
 
 
 class _Watch:
-    """A tap that keeps, of the positions `valid` of each row, kept channels, queries, keys and the range of each node."""
+    """A tap that keeps, of the positions `valid` of each row, kept channels, queries, keys, and each node's range."""
 
     def __init__(self, space: NodeSpace, kept: Tensor, valid: Bool[Tensor, "B T"]):
         self._slices, self._valid = space.slices, valid
@@ -207,4 +207,6 @@ def _norm(subject: Subject) -> Row:
         f"At the last token the circuit's residual stream is {value:.2f} times as long as the model's, so the final "
         f"norm {'amplifies' if value < 1 else 'shrinks'} what is left by {max(value, 1 / value):.2f}."
     )
-    return Row(7, "norm_scale", "final norm's scale", sentence, verdict, value, (math.exp(low), math.exp(high)), "ratio")
+    return Row(
+        7, "norm_scale", "final norm's scale", sentence, verdict, value, (math.exp(low), math.exp(high)), "ratio"
+    )

@@ -39,7 +39,8 @@ def rows(subject: Subject) -> list[Row]:
         decisive=True,
         data={"model": model, "random": means.tolist(), "chance": CHANCE},
     )
-    above = float((means < value).double().mean())
+    hurt_less = int((means < value).sum())
+    above = hurt_less / len(sets)
     by_draw = torch.stack([subject.weights("report") @ each for each in [*draws, pairs]])
     shares = (by_draw[:-1] < by_draw[-1]).double().mean(0)
     low_share, high_share = (float(shares.quantile(q)) for q in (0.025, 0.975))
@@ -49,7 +50,7 @@ def rows(subject: Subject) -> list[Row]:
         "against random sets",
         f"Without one of {len(sets)} random sets of other nodes, as many per site, that vary on these prompts, the "
         f"loss is {float(means.mean()):.3f} nats on average and {float(means.max()):.3f} at most; removing the circuit "
-        f"hurts more than {above:.0%} of them.",
+        f"hurts more than {'all' if hurt_less == len(sets) else hurt_less or 'none'} of them.",
         ABOVE_RANDOM.judge(above, (low_share, high_share)),
         above,
         (low_share, high_share),

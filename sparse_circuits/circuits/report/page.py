@@ -39,12 +39,14 @@ svg { width: 100%; height: auto; display: block; font: 12px system-ui, "Liberati
 svg text { fill: var(--ink); } svg .small { font-size: 11.5px; fill: var(--soft); }
 .grid { stroke: var(--rule); stroke-width: 1; } .axis { stroke: var(--soft); stroke-width: 1; }
 .reference { stroke: var(--soft); stroke-width: 1.2; stroke-dasharray: 4 3; }
-.circuit { fill: var(--circuit); } .calibrated { fill: var(--calibrated); } .random { fill: var(--random); opacity: .75; }
+.circuit { fill: var(--circuit); } .calibrated { fill: var(--calibrated); }
+.random { fill: var(--random); opacity: .75; }
 .model { fill: var(--paper); stroke: var(--model); stroke-width: 1.8; }
 .empty { fill: var(--paper); stroke: var(--empty); stroke-width: 1.8; }
 .whisker { stroke-width: 2; } .circuit-line { stroke: var(--circuit); } .calibrated-line { stroke: var(--calibrated); }
 .model-line { stroke: var(--model); } .empty-line { stroke: var(--empty); }
-.curve { fill: none; stroke: var(--circuit); stroke-width: 2; } .band { fill: var(--circuit); opacity: .18; }
+.curve { fill: none; stroke: var(--circuit); stroke-width: 2; } .second { fill: none; stroke: var(--calibrated);
+  stroke-width: 2; stroke-dasharray: 6 3; } .band { fill: var(--circuit); opacity: .18; }
 .stem { stroke: var(--circuit); stroke-width: 1; opacity: .5; }
 table { border-collapse: collapse; width: 100%; margin-top: 18px; font-size: 14px; }
 th { text-align: left; font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--rule); padding: 4px 8px; }
@@ -110,7 +112,9 @@ def _points(card: Card) -> str:
 
 
 def _table(card: Card) -> str:
-    lines = ["<table><thead><tr><th>figure</th><th>value</th><th>interval</th><th>verdict</th><th>in words</th></tr></thead>"]
+    lines = [
+        "<table><thead><tr><th>figure</th><th>value</th><th>interval</th><th>verdict</th><th>in words</th></tr></thead>"
+    ]
     for point, name in POINTS.items():
         lines.append(f'<tbody id="point{point}"><tr class="point"><td colspan="5">{point}. {name}</td></tr>')
         lines += [_line(row) for row in card.rows if row.point == point]
@@ -132,6 +136,7 @@ def _foot(card: Card) -> str:
     about = card.about
     return (
         f"{'Full' if about['full'] else 'Quick'} report on {about['pairs']} pairs in {about['seconds']:g} s, seed "
-        f"{about['seed']}. Losses in nats, means over both sides of all pairs; a guess that does not look at the prompt "
+        f"{about['seed']}; points 2 to 4 and 7 to 9 look at {about['fewer_pairs']} of them. Losses in nats, means over "
+        "both sides of all pairs; a guess that does not look at the prompt "
         f"has {math.log(2):.3f}. Intervals: 95% of bootstraps over pairs, unless pointing at one tells otherwise."
     )

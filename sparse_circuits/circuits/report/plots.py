@@ -47,7 +47,10 @@ def _across(x: Scale, low: float, high: float, top: float, bottom: float, title:
     """A horizontal axis with its grid."""
     parts = []
     for tick in ticks(low, high, 6):
-        parts += [line(x(tick), top, x(tick), bottom, "grid"), text(x(tick), bottom + 14, f"{tick:g}", "middle", "small")]
+        parts += [
+            line(x(tick), top, x(tick), bottom, "grid"),
+            text(x(tick), bottom + 14, f"{tick:g}", "middle", "small"),
+        ]
     return [*parts, text((x(low) + x(high)) / 2, bottom + 29, title, "middle", "small")]
 
 
@@ -56,7 +59,10 @@ def _references(x: Scale, top: float, bottom: float, marks: dict[str, float | No
     parts = []
     for name, value in marks.items():
         if value is not None:
-            parts += [line(x(value), top, x(value), bottom, "reference"), text(x(value), top - 4, name, "middle", "small")]
+            parts += [
+                line(x(value), top, x(value), bottom, "reference"),
+                text(x(value), top - 4, name, "middle", "small"),
+            ]
     return parts
 
 
@@ -92,13 +98,11 @@ def _losses(card: Card) -> str:
     return drawing(WIDTH, bottom + 36, "Loss by split and ablation", parts)
 
 
-def _whiskered(
-    x: Scale, y: float, values: list[float], shape: str, kind: str, told: str, high: float
-) -> list[str]:
+def _whiskered(x: Scale, y: float, values: list[float], shape: str, kind: str, told: str, high: float) -> list[str]:
     value, low_end, high_end = values
     told = f"{told}: {figure(value)} [{figure(low_end)}, {figure(high_end)}] nats"
     parts = [line(x(low_end), y, x(high_end), y, f"whisker {kind}-line"), mark(x(value), y, shape, kind, told)]
-    if value > high:
+    if value > high and kind == "circuit":
         parts.append(text(x(value) - 10, y + 4, f"{value:.1f} →", "end", "small"))
     return parts
 
@@ -118,12 +122,19 @@ def _faithfulness(card: Card) -> str:
     total = points[-1][0]
     low = max(-2.0, min(0.0, *(point[1] for point in points))) - 0.1
     high = min(3.0, max(1.0, *(point[1] for point in points))) + 0.15
-    left, top, bottom = 44, 30, 230
+    left, top, bottom = 44, 46, 240
     x = logarithmic(1, max(total, 2), left, WIDTH - 20)
     y = linear(low, high, bottom, top)
     parts = []
     for tick in ticks(low, high, 5):
-        parts += [line(left, y(tick), WIDTH - 20, y(tick), "grid"), text(left - 6, y(tick) + 4, f"{tick:g}", "end", "small")]
+        parts += [
+            line(left, y(tick), WIDTH - 20, y(tick), "grid"),
+            text(left - 6, y(tick) + 4, f"{tick:g}", "end", "small"),
+        ]
+    other = _find(card, "faithfulness_odds")
+    if other is not None and "f" in other.data:
+        odds = [(k, f) for k, f in zip(other.data["sizes"], other.data["f"], strict=True) if k > 0 and f is not None]
+        parts.append(path([(x(k), y(f)) for k, f in odds], "second"))
     for power in range(int(math.log10(total)) + 1):
         parts += [text(x(10**power), bottom + 14, f"{10**power:,}", "middle", "small"),
                   line(x(10**power), bottom, x(10**power), bottom + 4, "axis")]  # fmt: skip
@@ -131,8 +142,14 @@ def _faithfulness(card: Card) -> str:
         text((left + WIDTH - 20) / 2, bottom + 29, "nodes kept, best first (logarithmic)", "middle", "small"),
         line(left, y(1), WIDTH - 20, y(1), "reference"),
         text(WIDTH - 22, y(1) - 5, "the model", "end", "small"),
-        path([*((x(k), y(b)) for k, _, _, b in points), *((x(k), y(a)) for k, _, a, _ in reversed(points))], "band", True),
+        path(
+            [*((x(k), y(b)) for k, _, _, b in points), *((x(k), y(a)) for k, _, a, _ in reversed(points))], "band", True
+        ),
         path([(x(k), y(f)) for k, f, _, _ in points], "curve"),
+        line(left, 11, left + 22, 11, "curve"),
+        text(left + 28, 15, "share of the loss recovered", kind="small"),
+        line(left + 210, 11, left + 232, 11, "second"),
+        text(left + 238, 15, "share of the log-odds", kind="small"),
         *(mark(x(k), y(f), "circle", "circuit", f"{k:,} nodes: f = {f:.3f}", 3) for k, f, _, _ in points),
     ]
     if data["size"] > 0 and row.value is not None:
@@ -151,9 +168,7 @@ def _necessity(card: Card) -> str:
         return ""
     kept = _find(card, "control_random")
     own = _find(card, "loss_report")
-    lines: list[tuple[str, list[float], list[float]]] = [
-        ("removed", row.data["random"], [row.value, *row.interval])
-    ]
+    lines: list[tuple[str, list[float], list[float]]] = [("removed", row.data["random"], [row.value, *row.interval])]
     if kept is not None and own is not None and own.value is not None and own.interval is not None:
         lines.append(("kept alone", kept.data["draws"], [own.value, *own.interval]))
     values = [value for _, draws, ours in lines for value in [*draws, ours[0]]]
@@ -168,7 +183,13 @@ def _necessity(card: Card) -> str:
         parts.append(text(left - 10, y + 4, name, "end", "small"))
         parts += _swarm(x, y, draws)
         parts += _whiskered(x, y, ours, "diamond", "circuit", f"the circuit {name}", high)
-    parts.append(legend(left - 8, 14, [("diamond", "circuit", "the circuit"), ("circle", "random", "random sets, as many nodes per site")]))
+    parts.append(
+        legend(
+            left - 8,
+            14,
+            [("diamond", "circuit", "the circuit"), ("circle", "random", "random sets, as many nodes per site")],
+        )
+    )
     return drawing(WIDTH, bottom + 36, "Necessity against random sets", parts)
 
 
@@ -190,25 +211,39 @@ def _correlations(card: Card) -> str:
     nodes = [node for node in (row.data.get("nodes", []) if row else []) if node["r"] is not None]
     if not nodes:
         return ""
-    left, top, bottom = 44, 20, 190
+    left, top, bottom = 84, 20, 190
     low = -1.0 if min(node["r"] for node in nodes) < 0 else 0.0
     y = linear(low, 1, bottom, top)
     step = (WIDTH - 20 - left) / len(nodes)
     parts = []
     for tick in ticks(low, 1, 4):
-        parts += [line(left, y(tick), WIDTH - 20, y(tick), "grid"), text(left - 6, y(tick) + 4, f"{tick:g}", "end", "small")]
+        parts += [
+            line(left, y(tick), WIDTH - 20, y(tick), "grid"),
+            text(left - 6, y(tick) + 4, f"{tick:g}", "end", "small"),
+        ]
+    groups: list[tuple[str, float, float]] = []
     start = 0
     for place, node in enumerate(nodes):
         at = left + step * (place + 0.5)
+        told = f"{node['site']}:{node['channel']}: r = {node['r']:.3f}"
         parts.append(line(at, y(0), at, y(node["r"]), "stem"))
-        parts.append(mark(at, y(node["r"]), "circle", "circuit", f"{node['site']}:{node['channel']}: r = {node['r']:.3f}",
-                          max(1.5, min(4.0, step / 3))))  # fmt: skip
+        parts.append(mark(at, y(node["r"]), "circle", "circuit", told, max(1.5, min(4.0, step / 3))))
         if place + 1 == len(nodes) or nodes[place + 1]["site"] != node["site"]:
-            begin, end = left + step * start, left + step * (place + 1)
-            parts.append(line(begin + 1, bottom + 5, end - 1, bottom + 5, "axis"))
-            x, under = (begin + end) / 2, bottom + 12
-            parts.append(
-                f'<g transform="translate({x:.1f} {under:.1f}) rotate(38)">{text(0, 4, node["site"], kind="small")}</g>'
-            )
+            groups.append((node["site"], left + step * start, left + step * (place + 1)))
             start = place + 1
-    return drawing(WIDTH, bottom + 82, "Each node's value: circuit against model", parts)
+    parts += _site_names(groups, bottom)
+    return drawing(WIDTH, bottom + 92, "Each node's value: circuit against model", parts)
+
+
+def _site_names(groups: list[tuple[str, float, float]], y: float) -> list[str]:
+    """A bracket and a slanting name under each group; the names of narrow groups make room for each other."""
+    parts, limit = [], float(WIDTH)
+    for site, begin, end in reversed(groups):
+        x = min((begin + end) / 2 + 4, limit)
+        limit = x - 13
+        parts += [
+            line(begin + 1, y + 5, end - 1, y + 5, "axis"),
+            line((begin + end) / 2, y + 5, x, y + 12, "axis"),
+            f'<g transform="translate({x:.1f} {y + 20:.1f}) rotate(-40)">{text(0, 0, site, "end", "small")}</g>',
+        ]
+    return parts

@@ -12,8 +12,11 @@ from typing import Any, Literal, get_args
 
 from sparse_circuits.circuits.report.statistics import Interval
 from sparse_circuits.errors import InputError
+from sparse_circuits.files import atomic_write, read_json, write_json
 
 FORMAT = 1
+FILE = "report"
+"""Name of the card's files beside a circuit."""
 Verdict = Literal["holds", "weak", "fails", "not measured"]
 
 POINTS = {
@@ -142,10 +145,24 @@ class Card:
                 raise
             raise InputError(f"{where} is no report card ({type(error).__name__} {error}); make it again") from error
 
+    @classmethod
+    def load(cls, folder: str | Path) -> "Card":
+        """The card that `save` wrote beside a circuit.
+
+        Raises:
+            InputError: there is none, or it is damaged.
+        """
+        path = Path(folder) / f"{FILE}.json"
+        return cls.from_json(read_json(path), str(path))
+
+    def save(self, folder: str | Path) -> None:
+        """Write the card beside a circuit, as data (report.json) and as a page (report.html)."""
+        write_json(Path(folder) / f"{FILE}.json", self.to_json())
+        self.write_html(Path(folder) / f"{FILE}.html")
+
     def write_html(self, path: str | Path) -> None:
         """Write the card as one HTML file that needs no other and no network."""
         from sparse_circuits.circuits.report.page import page
-        from sparse_circuits.files import atomic_write
 
         atomic_write(path, page(self))
 

@@ -53,7 +53,9 @@ def _sizes(circuits: list[Circuit]) -> Row:
     value = max(edges) / min(edges)
     nodes = ", ".join(f"{circuit.size} and {len(circuit.edges)}" for circuit in circuits)
     key, name, unit = TITLES[0]
-    sentence = f"{len(circuits)} seeds find circuits of {nodes} nodes and edges; the largest has {value:.2f} times the edges."
+    sentence = (
+        f"{len(circuits)} seeds find circuits of {nodes} nodes and edges; the largest has {value:.2f} times the edges."
+    )
     return Row(
         5, key, name, sentence, SIZE_SPREAD.judge(value), value, (value, value), unit, RANGE,
         data={"edges": edges, "nodes": [circuit.size for circuit in circuits]},
@@ -66,8 +68,8 @@ def _overlap(circuits: list[Circuit]) -> Row:
     common = torch.stack([circuit.kept for circuit in circuits])
     key, name, unit = TITLES[1]
     sentence = (
-        f"Two seeds' circuits have {value:.0%} of their nodes in common (Jaccard); {int(common.all(0).sum())} nodes are in "
-        f"all {len(circuits)}, {int(common.any(0).sum())} in any."
+        f"Two seeds' circuits have {value:.0%} of their nodes in common (Jaccard); {int(common.all(0).sum())} nodes "
+        f"are in all {len(circuits)}, {int(common.any(0).sum())} in any."
     )
     ends = (min(pairs), max(pairs))
     return Row(5, key, name, sentence, OVERLAP.judge(value), value, ends, unit, RANGE, data={"pairs": pairs})

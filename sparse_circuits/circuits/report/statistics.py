@@ -105,10 +105,8 @@ def area(x: Float[Tensor, "k"], y: Float[Tensor, "*draws k"]) -> Float[Tensor, "
     return ((y[..., 1:] + y[..., :-1]) / 2 * x.diff()).sum(-1)
 
 
-def curve_areas(
-    sizes: Sequence[int], curve: Float[Tensor, "*draws k"]
-) -> dict[str, Float[Tensor, "*draws"]]:
-    """CPR = the integral of f and CMD = the integral of |1 - f|, over linear and over logarithmic k, each scaled to 0..1.
+def curve_areas(sizes: Sequence[int], curve: Float[Tensor, "*draws k"]) -> dict[str, Float[Tensor, "*draws"]]:
+    """CPR, the integral of f, and CMD, that of |1 - f|, over linear and over logarithmic k, each scaled to 0..1.
 
     Args:
         sizes: k, rising from 0 through 1 to the number of all nodes.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sparse_circuits.circuits.ablation import Counterparts, Resampled, final_scales, held
 from sparse_circuits.circuits.circuit import Circuit, last_logits
-from sparse_circuits.circuits.nodes import keep_only
 from sparse_circuits.circuits.logits import RowTap
+from sparse_circuits.circuits.nodes import keep_only
 from sparse_circuits.circuits.report.statistics import DRAWS, Interval, by_pair, draw_weights, spread
 from sparse_circuits.circuits.report.thresholds import CHANCE
 from sparse_circuits.model import GPT
@@ -28,30 +28,38 @@ KINDS: tuple[Kind, ...] = ("mean", "zero", "resample")
 class Budget:
     """How much the card measures."""
 
+    pairs: int
+    """Report pairs for points 2 to 4, 7 and 8, of those that the circuit's losses are measured on."""
     random_sets: int
     """Random node sets, for necessity and for random circuits."""
     restorations: int
     """Random choices of removed nodes to restore."""
     sizes: int
     """Circuit sizes on the faithfulness curve."""
+    splits: tuple[str, ...]
+    """Where losses are measured, as far as the task has it."""
     seeds: int = 3
     """Circuits to compare, the reported one among them."""
 
 
-QUICK = Budget(random_sets=20, restorations=4, sizes=12)
-FULL = Budget(random_sets=200, restorations=20, sizes=40)
+QUICK = Budget(pairs=32, random_sets=20, restorations=2, sizes=8, splits=("report", "ood"))
+FULL = Budget(pairs=128, random_sets=100, restorations=10, sizes=32, splits=("report", "ood", "calibrate", "prune"))
 
 
 class Subject:
-    """A circuit, with what has been measured of it so far. All losses are on the split `report` unless said."""
+    """A circuit, with what has been measured of it so far. All losses are on the split `report` unless said.
 
-    def __init__(self, circuit: Circuit, budget: Budget, seed: int = 0):
+    `pairs` limits how many of the fixed pairs of each split are looked at.
+    """
+
+    def __init__(self, circuit: Circuit, budget: Budget, seed: int = 0, pairs: int | None = None):
         self.circuit, self.budget, self.seed = circuit, budget, seed
         self.space, self.kept, self.config = circuit.space, circuit.kept, circuit.config
         self.task: Task = circuit.task
         self.runner: GPT = circuit.runner
         self.device = next(self.runner.parameters()).device
         self.kind: Kind = circuit.config.ablation
+        self._pairs = pairs
         self.examples = cache(self._examples)
         self.counterparts = cache(self._counterparts)
         self.logits = cache(self._logits)
@@ -62,7 +70,11 @@ class Subject:
         return torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{name}".encode()))
 
     def _examples(self, split: str) -> Examples:
-        return self.circuit.examples(split)
+        examples = self.circuit.examples(split)
+        if self._pairs is None or self._pairs >= len(examples):
+            return examples
+        # They are shuffled, so that the first are as good a choice as any.
+        return examples.pick(torch.arange(self._pairs, device=examples.last.device))
 
     def _weights(self, split: str) -> Tensor:
         return draw_weights(len(self.examples(split)), DRAWS, self.seed)
@@ -72,9 +84,8 @@ class Subject:
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
-        """The splits of the task, the reported one first."""
-        order = ("report", "ood", "calibrate", "prune")
-        return tuple(split for split in order if split in self.task.splits)
+        """Those of the budget's splits that the task has, the reported one first."""
+        return tuple(split for split in self.budget.splits if split in self.task.splits)
 
     def tap(self, kept: Bool[Tensor, "nodes"], kind: Kind | None = None, split: str = "report") -> Tap | RowTap:
         """The tap that leaves only `kept` alive; None for `kind` is the circuit's own ablation."""
