@@ -1,10 +1,9 @@
 """`sparse-circuits report`: how far a circuit can be trusted, as a table, as data and as a page."""
 
-import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
@@ -34,7 +33,10 @@ class Command:
     """Packed corpus for the ablation means of a .json file's model; the one it was trained on if not given."""
     seed: int = 0
     """Of random sets, of resampling and of the bootstrap."""
-    config: PruneConfig = dataclasses.field(default_factory=PruneConfig)
+    target_loss: float | None = None
+    """What the nodes of a .json file are judged by, in nats; 0.15 if not given. A circuit folder has its own."""
+    ablation: Literal["mean", "zero"] | None = None
+    """What removed nodes are held at, for a .json file; their means if not given. A circuit folder has its own."""
     json: bool = False
     """Print the card as JSON."""
 
@@ -73,8 +75,14 @@ def _circuit(command: Command, folder: Path | None) -> "Circuit":
 
     task = None if command.task is None else get_task(command.task)
     model = None if command.model is None else checkpoint.load(command.model)
+    settings = {"target_loss": command.target_loss, "ablation": command.ablation}
+    given = {name: value for name, value in settings.items() if value is not None}
     if folder is not None:
+        if given or command.corpus is not None:
+            name = next(iter(given), "corpus").replace("_", "-")
+            raise InputError(f"--{name} is for a .json file of nodes; {folder} holds a circuit, which has its own")
         return Circuit.load(folder, model, task)
     if model is None or task is None:
         raise InputError(f"{command.circuit} holds nodes only: say of which --model, and for which --task")
-    return circuit_of(command.circuit, model, task, command.config, command.corpus, progress=True)
+    config = replace(PruneConfig(), **given)  # type: ignore[arg-type]
+    return circuit_of(command.circuit, model, task, config, command.corpus, progress=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from sparse_circuits.circuits.report.rows import Card, Row
 from sparse_circuits.circuits.report.svg import (
+    Number,
     Scale,
     drawing,
     legend,
@@ -43,7 +44,7 @@ def _find(card: Card, key: str) -> Row | None:
     return next((row for row in card.rows if row.key == key), None)
 
 
-def _across(x: Scale, low: float, high: float, top: float, bottom: float, title: str) -> list[str]:
+def _across(x: Scale, low: Number, high: Number, top: Number, bottom: Number, title: str) -> list[str]:
     """A horizontal axis with its grid."""
     parts = []
     for tick in ticks(low, high, 6):
@@ -54,7 +55,7 @@ def _across(x: Scale, low: float, high: float, top: float, bottom: float, title:
     return [*parts, text((x(low) + x(high)) / 2, bottom + 29, title, "middle", "small")]
 
 
-def _references(x: Scale, top: float, bottom: float, marks: dict[str, float | None]) -> list[str]:
+def _references(x: Scale, top: Number, bottom: Number, marks: dict[str, Number | None]) -> list[str]:
     """Dashed lines with a name on top."""
     parts = []
     for name, value in marks.items():
@@ -98,7 +99,7 @@ def _losses(card: Card) -> str:
     return drawing(WIDTH, bottom + 36, "Loss by split and ablation", parts)
 
 
-def _whiskered(x: Scale, y: float, values: list[float], shape: str, kind: str, told: str, high: float) -> list[str]:
+def _whiskered(x: Scale, y: Number, values: list[float], shape: str, kind: str, told: str, high: Number) -> list[str]:
     value, low_end, high_end = values
     told = f"{told}: {figure(value)} [{figure(low_end)}, {figure(high_end)}] nats"
     parts = [line(x(low_end), y, x(high_end), y, f"whisker {kind}-line"), mark(x(value), y, shape, kind, told)]
@@ -193,7 +194,7 @@ def _necessity(card: Card) -> str:
     return drawing(WIDTH, bottom + 36, "Necessity against random sets", parts)
 
 
-def _swarm(x: Scale, y: float, values: list[float]) -> list[str]:
+def _swarm(x: Scale, y: Number, values: list[float]) -> list[str]:
     """Dots in a row, those at nearly the same place beside each other."""
     columns: dict[int, int] = {}
     parts = []
@@ -235,7 +236,7 @@ def _correlations(card: Card) -> str:
     return drawing(WIDTH, bottom + 92, "Each node's value: circuit against model", parts)
 
 
-def _site_names(groups: list[tuple[str, float, float]], y: float) -> list[str]:
+def _site_names(groups: list[tuple[str, float, float]], y: Number) -> list[str]:
     """A bracket and a slanting name under each group; the names of narrow groups make room for each other."""
     parts, limit = [], float(WIDTH)
     for site, begin, end in reversed(groups):

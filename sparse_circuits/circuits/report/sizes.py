@@ -155,7 +155,8 @@ def _confidence(subject: Subject, curve: _Curve, odds: Tensor) -> Row:
     empty, full = float(odds[:, 0].mean()), float(odds[:, -1].mean())
     allowed = -math.log(math.expm1(subject.config.target_loss))
     asked = min(1.0, (allowed - empty) / (full - empty)) if full > empty else math.nan
-    distances = [abs(1 - end / asked) for end in (value, *interval)] if asked > 0 else [math.inf] * 3
+    # Anything from what was asked to what the model has is right.
+    distances = [max(0.0, 1 - end / asked, end - 1) if asked > 0 else math.inf for end in (value, *interval)]
     areas = {name: float(area) for name, area in curve_areas(curve.sizes, curve.f).items()}
     sentence = (
         f"In log-odds of the right answer (MIB's logit difference) f is {value:.2f}; a circuit exactly at the target "

@@ -4,22 +4,23 @@ import html
 import math
 from collections.abc import Callable, Sequence
 
-Scale = Callable[[float], float]
+Number = int | float
+Scale = Callable[[Number], float]
 
 
-def linear(low: float, high: float, start: float, end: float) -> Scale:
+def linear(low: Number, high: Number, start: Number, end: Number) -> Scale:
     """Maps low..high to start..end, and clips what is beyond."""
     span = (high - low) or 1.0
     return lambda value: start + (end - start) * min(1.0, max(0.0, (value - low) / span))
 
 
-def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
+def logarithmic(low: Number, high: Number, start: Number, end: Number) -> Scale:
     """Maps low..high, both above 0, to start..end by their logarithm."""
     inner = linear(math.log(low), math.log(high), start, end)
     return lambda value: inner(math.log(max(value, low)))
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+def ticks(low: Number, high: Number, about: int = 5) -> list[float]:
     """Round numbers from low to high, some `about` of them."""
     span = high - low
     if not span > 0:
@@ -31,12 +32,12 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(number * step, 10) for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
+def text(x: Number, y: Number, words: str, anchor: str = "start", kind: str = "") -> str:
     """Words at a place."""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{html.escape(words)}</text>'
 
 
-def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+def line(x1: Number, y1: Number, x2: Number, y2: Number, kind: str) -> str:
     """A straight line."""
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
@@ -47,7 +48,7 @@ def path(points: Sequence[tuple[float, float]], kind: str, closed: bool = False)
     return f'<path d="{steps}{" Z" if closed else ""}" class="{kind}"/>'
 
 
-def mark(x: float, y: float, shape: str, kind: str, told: str = "", size: float = 4.5) -> str:
+def mark(x: Number, y: Number, shape: str, kind: str, told: str = "", size: Number = 4.5) -> str:
     """A mark that differs from others by its shape as well as its colour; `told` is shown on pointing at it."""
     title = f"<title>{html.escape(told)}</title>" if told else ""
     s = size
@@ -63,7 +64,7 @@ def mark(x: float, y: float, shape: str, kind: str, told: str = "", size: float 
     return f'<polygon points="{points}" class="{kind}">{title}</polygon>'
 
 
-def legend(x: float, y: float, entries: Sequence[tuple[str, str, str]], letter: float = 6.3) -> str:
+def legend(x: Number, y: Number, entries: Sequence[tuple[str, str, str]], letter: Number = 6.3) -> str:
     """Shape, class and words of each entry, in one line."""
     parts = []
     for shape, kind, words in entries:

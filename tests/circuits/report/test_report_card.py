@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from known_circuit import CONFIG
 
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.report import POINTS, Card, Row, report
 from sparse_circuits.circuits.report.build import fingerprint, known
 from sparse_circuits.circuits.report.internals import inside, varying
@@ -38,11 +40,6 @@ def loss(word: str) -> float:
 
 
 WORDS = ("bee", "wolf", "otter", "rabbit")
-
-
-@pytest.fixture
-def card(circuit: Circuit) -> Card:
-    return report(circuit)
 
 
 def test_every_point_has_a_sentence_and_a_verdict(card: Card) -> None:
@@ -134,26 +131,21 @@ def test_masked_and_plain_model_must_be_one(circuit: Circuit, monkeypatch: pytes
 @pytest.mark.parametrize("seed", [0, 1])
 def test_with_every_mask_on_random_models_are_themselves(random_model, quote_task: Task, seed: int) -> None:
     model = random_model(seed)
-    total = Circuit(model, quote_task, {}, Means(torch.zeros(1), torch.zeros(1), 1)).space.total if False else None
-    from sparse_circuits.circuits.nodes import NodeSpace
-
     total = NodeSpace(model.config).total
     generator = torch.Generator().manual_seed(seed)
     means = Means(torch.randn(total, generator=generator), torch.zeros(total), 1)
     nodes = {"0.attn.v": (0, 3), "1.mlp.post_act": (5,), "1.attn.v": (9,)}
-    card = report(Circuit(model, quote_task, nodes, means))
+    card = report(Circuit(model, quote_task, nodes, means, CONFIG))
     assert card.row("all_masks_on").value == 0
     assert [(head["layer"], head["head"]) for head in card.row("attention").data["heads"]] == [(0, 0), (1, 2)]
 
 
 def test_random_sets_have_the_circuits_shape_and_none_of_its_nodes(random_model, quote_task: Task) -> None:
-    from sparse_circuits.circuits.nodes import NodeSpace
-
     model = random_model()
     total = NodeSpace(model.config).total
     means = Means(torch.zeros(total), torch.zeros(total), 1)
     nodes = {"0.attn.v": (0, 3), "1.mlp.post_act": (5,), "1.attn.act_in": tuple(range(14))}
-    subject = Subject(Circuit(model, quote_task, nodes, means), QUICK)
+    subject = Subject(Circuit(model, quote_task, nodes, means, CONFIG), QUICK)
     sets = random_sets(subject, "a")
     assert all(torch.equal(a, b) for a, b in zip(sets, random_sets(subject, "a"), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(sets, random_sets(subject, "b"), strict=True))
@@ -197,7 +189,8 @@ def test_it_comes_back_from_json(card: Card, circuit: Circuit, tmp_path) -> None
 def test_the_seed_decides(circuit: Circuit, card: Card) -> None:
     again, other = report(circuit), report(circuit, seed=1)
     assert again.rows == card.rows
-    assert other.row("ablation_resample").value != card.row("ablation_resample").value
+    assert other.row("loss_report").value == card.row("loss_report").value
+    assert other.row("loss_report").interval != card.row("loss_report").interval
 
 
 def test_a_folder_is_taken_too_and_another_model_refused(circuit: Circuit, random_model, tmp_path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import CONFIG  # type: ignore[import-not-found]
+from known_circuit import CONFIG
 
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import Means, node_means

@@ -12,11 +12,6 @@ from sparse_circuits.circuits.report.page import page
 from sparse_circuits.circuits.report.svg import linear, logarithmic, ticks
 
 
-@pytest.fixture
-def card(circuit: Circuit) -> Card:
-    return report(circuit)
-
-
 def test_it_is_one_file_without_network_or_script(card: Card, tmp_path) -> None:
     card.write_html(tmp_path / "card.html")
     text = (tmp_path / "card.html").read_text()
@@ -64,4 +59,4 @@ def test_scales() -> None:
     assert logarithmic(1, 100, 0, 2)(10) == pytest.approx(1)
     assert ticks(0, 1, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert ticks(-0.1, 1.15, 5) == [0, 0.5, 1.0]
-    assert ticks(3, 3) == [3]
+    assert ticks(3.0, 3.0) == [3]
