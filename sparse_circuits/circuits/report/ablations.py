@@ -7,9 +7,8 @@ import torch
 
 from sparse_circuits.circuits.ablation import restored, worst_restored
 from sparse_circuits.circuits.report.rows import Row
-from sparse_circuits.circuits.report.subject import KINDS, Kind, Subject
+from sparse_circuits.circuits.report.subject import KINDS, Kind, Norm, Subject
 from sparse_circuits.circuits.report.thresholds import CHANCE, KEPT_GAIN
-from sparse_circuits.circuits.search import Evaluator
 
 RESTORED = (0.1, 0.5)
 """Shares of the removed nodes that come back, at random."""
@@ -26,7 +25,7 @@ def rows(subject: Subject) -> list[Row]:
     """One row for each kind of ablation, one for frozen scales, one for each restoration."""
     kinds: list[Kind] = [kind for kind in KINDS if kind != subject.kind]
     found = [_ablated(subject, kind) for kind in kinds if kind != "resample" or len(subject.examples("report")) > 1]
-    found.append(_frozen(subject))
+    found.append(_norm(subject))
     found += [_restored(subject, share) for share in RESTORED]
     return [*found, _worst(subject)]
 
@@ -51,22 +50,25 @@ def _left(share: float) -> str:
 
 
 def _ablated(subject: Subject, kind: Kind) -> Row:
-    pairs = subject.losses(subject.measure(subject.kept, kind))
+    pairs = subject.losses(subject.measure(subject.kept, kind, edges=True))
     empty = subject.losses(subject.measure(subject.state("empty"), kind))
     start = f"With the removed nodes {TITLES[kind]} instead, the circuit's loss is"
     return _row(subject, f"ablation_{kind}", f"{kind} ablation", start, pairs, data={"empty": float(empty.mean())})
 
 
-def _frozen(subject: Subject) -> Row:
-    pairs = subject.losses(subject.measure(subject.kept, frozen=True))
-    start = "With the final norm dividing by what it does in the model, the circuit's loss is"
-    return _row(subject, "frozen_norm", "final norm frozen", start, pairs)
+def _norm(subject: Subject) -> Row:
+    """The final norm the other way than in pruning."""
+    norm: Norm = "live" if subject.norm == "frozen" else "frozen"
+    pairs = subject.losses(subject.measure(subject.kept, norm=norm, edges=True))
+    by = {"frozen": "what it does in the model", "live": "the circuit's own scale"}[norm]
+    start = f"With the final norm dividing by {by}, the circuit's loss is"
+    return _row(subject, f"{norm}_norm", f"final norm {norm}", start, pairs)
 
 
 def _restored(subject: Subject, share: float) -> Row:
     generator = subject.generator(f"restored {share}")
     draws = [
-        subject.losses(subject.measure(restored(subject.kept, share, generator)))
+        subject.losses(subject.measure(restored(subject.kept, share, generator), edges=True))
         for _ in range(subject.budget.restorations)
     ]
     means = [float(each.mean()) for each in draws]
@@ -84,11 +86,9 @@ def _worst(subject: Subject) -> Row:
     """The search for harm looks at the split `calibrate` where there is one, so that the figure is no fit to noise."""
     count = max(1, round(WORST * int((~subject.kept).sum())))
     split = "calibrate" if "calibrate" in subject.task.splits else "report"
-    constants = subject.circuit.held
-    evaluate = Evaluator(subject.runner, subject.examples(split), constants)
-    kept = worst_restored(evaluate, subject.kept, count)
+    kept = worst_restored(subject.evaluator(split, edges=True), subject.kept, count)
     back = int(kept.sum()) - int(subject.kept.sum())
-    pairs = subject.losses(subject.measure(kept))
+    pairs = subject.losses(subject.measure(kept, edges=True))
     start = (
         f"With up to {WORST:.0%} of the removed nodes back, chosen to do harm (a search took {back} of {count}), the "
         "loss is"

@@ -117,9 +117,10 @@ def _about(wide: Subject, subject: Subject, full: bool, seconds: float) -> dict[
 
 
 def fingerprint(circuit: Circuit) -> str:
-    """Sixteen hexadecimal digits that change with the model, the task or the nodes: which circuit a card is of."""
+    """Sixteen hexadecimal digits that say which circuit a card is of: its model, task, nodes, edges and removal."""
     nodes = {site: list(channels) for site, channels in sorted(circuit.nodes.items())}
-    content = [checkpoint.model_hash(circuit.model), circuit.task.fingerprint, circuit.config.ablation, nodes]
+    removal = [circuit.config.ablation, circuit.config.final_norm, circuit.config.target_loss]
+    content = [checkpoint.model_hash(circuit.model), circuit.task.fingerprint, removal, nodes, circuit.dropped]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.ablation import held
-from sparse_circuits.circuits.circuit import fixed_examples
+from sparse_circuits.circuits.circuit import evaluator, fixed_examples
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, node_means
 from sparse_circuits.circuits.report.necessity import random_sets
@@ -31,7 +31,7 @@ from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CHANCE, CONTROL_GAIN
-from sparse_circuits.circuits.search import Evaluator, ranked
+from sparse_circuits.circuits.search import ranked
 from sparse_circuits.corpus.idioms import program
 from sparse_circuits.inference import fastest
 from sparse_circuits.loop import Loop
@@ -108,16 +108,16 @@ def shuffle_weights(model: GPT, generator: torch.Generator) -> GPT:
 def _setting(subject: Subject, key: str) -> tuple[GPT, Means, Task]:
     """Model, means and task of a control."""
     if key == "nonsense":
-        return subject.runner, subject.circuit.means, Relabelled.of(subject.task, subject.seed)
+        return subject.full, subject.circuit.means, Relabelled.of(subject.task, subject.seed)
     if key == "exchanged":
-        return subject.runner, subject.circuit.means, Relabelled.of(subject.task, None)
+        return subject.full, subject.circuit.means, Relabelled.of(subject.task, None)
     shuffled = fastest(shuffle_weights(subject.circuit.model, subject.generator("shuffled")))
     return shuffled, node_means(shuffled, _text(subject).to(subject.device)), subject.task
 
 
 def _text(subject: Subject) -> Tensor:
     """Windows of generated programs: text that needs no corpus."""
-    tokenizer, size = subject.runner.tokenizer, subject.runner.config.block_size
+    tokenizer, size = subject.full.tokenizer, subject.full.config.block_size
     assert tokenizer is not None
     tokens: list[int] = []
     number = 0
@@ -140,11 +140,11 @@ class Control:
 
 def _search(subject: Subject, model: GPT, means: Means, task: Task, name: str, progress: bool) -> Control:
     config = replace(subject.config, runs=1)
-    constants = held(means, config.ablation)
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
+        constants = held(means, "zero" if config.ablation == "zero" else "mean")
         learning = MaskLearning(model, task, constants, config)
         with Bar(name, config.loop.steps, progress) as bar:
             for log in Loop(learning, config.loop):
@@ -152,16 +152,16 @@ def _search(subject: Subject, model: GPT, means: Means, task: Task, name: str, p
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-    scores = learning.taus[0].detach().cpu()
+    scores = learning.scores(0).cpu()
     choose = "calibrate" if "calibrate" in task.splits else "prune"
-    evaluate = Evaluator(model, fixed_examples(model, task, choose, config), constants)
+    evaluate = evaluator(model, fixed_examples(model, task, choose, config), means, config)
     best = min(_candidates(scores), key=evaluate)
-    report = Evaluator(model, fixed_examples(model, task, "report", config), constants)
+    report = evaluator(model, fixed_examples(model, task, "report", config), means, config)
     some = learning.pools[config.loop.seed]
     fitted = some.pick(torch.arange(min(len(some), config.eval_pairs), device=some.last.device))
     return Control(
         by_pair(task_losses(report.logits(best), report.examples)),
-        Evaluator(model, fitted, constants)(best),
+        evaluator(model, fitted, means, config)(best),
         int(best.sum()),
     )
 

@@ -13,7 +13,9 @@ def rows(subject: Subject) -> list[Row]:
     model = subject.logits("report", "model")
     every = subject.state("model")
     kinds = [kind for kind in KINDS if kind != "resample" or len(subject.examples("report")) > 1]
-    differences = torch.stack([(subject.measure(every, kind) - model).abs().amax(1) for kind in kinds]).amax(0)
+    differences = torch.stack(
+        [(subject.measure(every, kind, norm="live") - model).abs().amax(1) for kind in kinds]
+    ).amax(0)
     pairs = by_pair(differences / model.abs().max().clamp(min=1e-30))
     value = float(differences.max() / model.abs().max().clamp(min=1e-30))
     equal = "bit for bit" if value == 0 else f"but for {value:.1e} of the largest"

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sparse_circuits.circuits.ablation import final_scales
-from sparse_circuits.circuits.logits import RowTap
+from sparse_circuits.circuits.logits import RowTap, final_scales
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import Moments, by_pair, divergence, spread
@@ -81,16 +80,17 @@ def _run(subject: Subject) -> Inside:
     low = torch.full((space.total,), torch.inf)
     high = -low
     heads = {head: (torch.zeros(len(examples.last)), torch.zeros(len(examples.last))) for head in _heads(subject)}
-    tap = subject.tap(subject.kept)
+    evaluate = subject.evaluator(edges=True)
+    runs = ((subject.full, None), (evaluate.model, evaluate.tap(subject.kept)))
     for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
         last = examples.last[rows]
         tokens = examples.tokens[rows, : int(last.max()) + 1]
         valid = torch.arange(tokens.shape[1], device=tokens.device) <= last[:, None]
         watches = []
-        for before in (None, tap):
+        for runner, before in runs:
             watch = _Watch(space, subject.kept, valid)
             here: Tap | None = before.at(rows, tokens.shape[1]) if isinstance(before, RowTap) else before
-            subject.runner(tokens, tap=compose(here, watch), at=last)
+            runner(tokens, tap=compose(here, watch), at=last)
             watches.append(watch)
         model, circuit = watches
         low, high = torch.minimum(low, model.low), torch.maximum(high, model.high)
@@ -107,7 +107,7 @@ def _run(subject: Subject) -> Inside:
 
 
 def _heads(subject: Subject) -> list[tuple[int, int]]:
-    d_head = subject.runner.config.d_head
+    d_head = subject.full.config.d_head
     assert d_head is not None
     return sorted(
         {
@@ -120,11 +120,11 @@ def _heads(subject: Subject) -> list[tuple[int, int]]:
 
 
 def _pattern(subject: Subject, sites: dict[str, Tensor], layer: int, head: int, last: Tensor) -> Tensor:
-    config = subject.runner.config
+    config = subject.full.config
     assert config.d_head is not None
     channels = slice(head * config.d_head, (head + 1) * config.d_head)
     q, k = (sites[f"{layer}.attn.{name}"][..., channels] for name in "qk")
-    sink = subject.runner.blocks[layer].attn.sink_logit
+    sink = subject.full.blocks[layer].attn.sink_logit
     return log_pattern(q[torch.arange(len(q), device=q.device), last], k, last, None if sink is None else sink[head])
 
 
@@ -197,7 +197,9 @@ def _attention(subject: Subject) -> Row:
 
 def _norm(subject: Subject) -> Row:
     examples = subject.examples("report")
-    ratio = final_scales(subject.runner, examples, subject.tap(subject.kept)) / subject.scales("report")
+    evaluate = subject.evaluator(edges=True)
+    scales = final_scales(evaluate.model, examples, evaluate.tap(subject.kept))
+    ratio = scales / final_scales(subject.full, examples)
     logs = by_pair(ratio.log())
     low, high = subject.interval(logs)
     value = math.exp(float(logs.mean()))

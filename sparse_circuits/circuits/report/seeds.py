@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sparse_circuits.circuits.circuit import Circuit, last_logits
+from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.prune import prune
 from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import by_pair, jaccard
@@ -78,9 +78,7 @@ def _overlap(circuits: list[Circuit]) -> Row:
 def _answers(subject: Subject, circuits: list[Circuit]) -> Row:
     split = "ood" if "ood" in subject.task.splits else "report"
     examples = subject.examples(split)
-    right = torch.stack(
-        [log_odds(last_logits(subject.runner, examples, circuit.tap()), examples).cpu() > 0 for circuit in circuits]
-    )
+    right = torch.stack([log_odds(each.evaluator(examples).logits(each.kept), examples).cpu() > 0 for each in circuits])
     same: list[Tensor] = [by_pair((a == b).double()) for a, b in itertools.combinations(right, 2)]
     pairs = torch.stack(same).mean(0)
     value, interval = float(pairs.mean()), subject.interval(pairs, split)

@@ -19,7 +19,7 @@ from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import by_pair, curve_areas, faithfulness, grid, spread
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CMD, FAITHFUL
-from sparse_circuits.circuits.search import Evaluator, ranked
+from sparse_circuits.circuits.search import ranked
 from sparse_circuits.tasks import log_odds
 
 
@@ -72,8 +72,7 @@ def node_order(subject: Subject) -> Tensor:
     """All node numbers, the kept ones first, each part by falling score."""
     scores = subject.circuit.scores
     if scores is None:
-        evaluate = Evaluator(subject.runner, subject.examples("report"), subject.circuit.held)
-        scores = evaluate.attribution(torch.ones_like(subject.kept))
+        scores = subject.evaluator().attribution(torch.ones_like(subject.kept))
     order = ranked(scores.float())
     kept = subject.kept[order]
     return torch.cat([order[kept], order[~kept]])

@@ -9,18 +9,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparse_circuits.circuits.ablation import Counterparts, Resampled, final_scales, held
-from sparse_circuits.circuits.circuit import Circuit, last_logits
-from sparse_circuits.circuits.logits import RowTap
-from sparse_circuits.circuits.nodes import keep_only
+from sparse_circuits.circuits.ablation import Counterparts, held
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.evaluator import Evaluator
+from sparse_circuits.circuits.logits import final_scales, last_logits
 from sparse_circuits.circuits.report.statistics import DRAWS, Interval, by_pair, draw_weights, spread
 from sparse_circuits.circuits.report.thresholds import CHANCE
 from sparse_circuits.model import GPT
-from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Examples, Task, task_losses
 
 Kind = Literal["mean", "zero", "resample"]
 State = Literal["model", "circuit", "empty", "complement"]
+Norm = Literal["live", "frozen"]
 KINDS: tuple[Kind, ...] = ("mean", "zero", "resample")
 
 
@@ -56,12 +56,13 @@ class Subject:
         self.circuit, self.budget, self.seed = circuit, budget, seed
         self.space, self.kept, self.config = circuit.space, circuit.kept, circuit.config
         self.task: Task = circuit.task
-        self.runner: GPT = circuit.runner
-        self.device = next(self.runner.parameters()).device
+        self.full: GPT = circuit.full
+        self.device = next(self.full.parameters()).device
         self.kind: Kind = circuit.config.ablation
+        self.norm: Norm = circuit.config.final_norm
         self._pairs = pairs
         self.examples = cache(self._examples)
-        self.counterparts = cache(self._counterparts)
+        self.evaluator = cache(self._evaluator)
         self.logits = cache(self._logits)
         self.weights = cache(self._weights)
 
@@ -79,32 +80,43 @@ class Subject:
     def _weights(self, split: str) -> Tensor:
         return draw_weights(len(self.examples(split)), DRAWS, self.seed)
 
-    def _counterparts(self, split: str) -> Counterparts:
-        return Counterparts(self.runner, self.examples(split), self.seed)
-
     @cached_property
     def splits(self) -> tuple[str, ...]:
         """Those of the budget's splits that the task has, the reported one first."""
         return tuple(split for split in self.budget.splits if split in self.task.splits)
 
-    def tap(self, kept: Bool[Tensor, "nodes"], kind: Kind | None = None, split: str = "report") -> Tap | RowTap:
-        """The tap that leaves only `kept` alive; None for `kind` is the circuit's own ablation."""
-        kind = self.kind if kind is None else kind
-        kept = kept.to(self.device)
-        if kind == "resample":
-            return Resampled(self.space, kept, self.counterparts(split))
-        return keep_only(self.space, kept, held(self.circuit.means, kind).to(self.device))
+    def _evaluator(
+        self, split: str = "report", kind: Kind | None = None, norm: Norm | None = None, edges: bool = False
+    ) -> Evaluator:
+        """What measures choices of nodes.
+
+        Args:
+            kind: how nodes are removed, as the circuit's own removal by default.
+            norm: what the final norm divides by, the circuit's own way by default.
+            edges: without the edges that the circuit leaves out between its nodes, or on the full model.
+        """
+        own = self.config.loop.seed if kind is None else self.seed
+        kind, norm = kind or self.kind, norm or self.norm
+        examples = self.examples(split)
+        found = Evaluator(
+            self.full,
+            examples,
+            held(self.circuit.means, "zero" if kind == "zero" else "mean"),
+            Counterparts(self.full, examples, own) if kind == "resample" else None,
+            final_scales(self.full, examples) if norm == "frozen" else None,
+        )
+        return found.on(self.circuit.runner) if edges else found
 
     def measure(
-        self, kept: Bool[Tensor, "nodes"], kind: Kind | None = None, split: str = "report", frozen: bool = False
+        self,
+        kept: Bool[Tensor, "nodes"],
+        kind: Kind | None = None,
+        split: str = "report",
+        norm: Norm | None = None,
+        edges: bool = False,
     ) -> Float[Tensor, "rows V"]:
-        """Logits with only `kept` alive; `frozen`: the final norm divides by what it does in the model."""
-        scales = self.scales(split) if frozen else None
-        return last_logits(self.runner, self.examples(split), self.tap(kept, kind, split), scales)
-
-    def scales(self, split: str) -> Float[Tensor, "rows"]:
-        """What the final norm divides by in the model."""
-        return final_scales(self.runner, self.examples(split))
+        """Logits with only `kept` alive; the other arguments are those of `evaluator`."""
+        return self.evaluator(split, kind, norm, edges).logits(kept)
 
     def state(self, name: State) -> Bool[Tensor, "nodes"]:
         """The nodes that are alive in a state."""
@@ -117,8 +129,8 @@ class Subject:
 
     def _logits(self, split: str, name: State) -> Tensor:
         if name == "model":
-            return last_logits(self.runner, self.examples(split))
-        return self.measure(self.state(name), split=split)
+            return last_logits(self.full, self.examples(split))
+        return self.measure(self.state(name), split=split, edges=name == "circuit")
 
     def losses(self, logits: Float[Tensor, "rows V"], split: str = "report") -> Float[Tensor, "pairs"]:
         """-log p(right) of each pair, the mean of its sides, in nats."""
