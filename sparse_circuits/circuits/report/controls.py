@@ -82,14 +82,15 @@ def rows(subject: Subject, wide: Subject, full: bool, progress: bool = False) ->
         ("exchanged", "exchanged answers", "for the opposite of every right answer"),
         ("shuffled", "shuffled weights", "in a model whose weights are shuffled"),
     )
+    possible = "prune" in subject.task.splits
+    why = "Learns masks anew: ask for it with --full." if possible else "The task has no split to learn masks on."
     for key, name, where in learned:
-        if full:
+        if full and possible:
             model, means, task = _setting(wide, key)
             control = _search(wide, model, means, task, name, progress)
             found.append(_learned_row(wide, key, name, where, control))
         else:
-            found.append(Row(4, f"control_{key}", name, "Learns masks anew: ask for it with --full.", "not measured",
-                             unit="nats", control=True))  # fmt: skip
+            found.append(Row(4, f"control_{key}", name, why, "not measured", unit="nats", control=True))
     return found
 
 
@@ -134,7 +135,7 @@ class Control:
     pairs: Tensor
     """Loss of each report pair."""
     fitted: float
-    """Loss on pairs the masks were learned on."""
+    """Loss of the learned masks on pairs that they were learned on."""
     size: int
 
 
@@ -161,7 +162,7 @@ def _search(subject: Subject, model: GPT, means: Means, task: Task, name: str, p
     fitted = some.pick(torch.arange(min(len(some), config.eval_pairs), device=some.last.device))
     return Control(
         by_pair(task_losses(report.logits(best), report.examples)),
-        evaluator(model, fitted, means, config)(best),
+        evaluator(model, fitted, means, config)(scores >= 0),
         int(best.sum()),
     )
 

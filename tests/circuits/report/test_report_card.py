@@ -187,10 +187,11 @@ def test_it_comes_back_from_json(card: Card, circuit: Circuit, tmp_path) -> None
 
 
 def test_the_seed_decides(circuit: Circuit, card: Card) -> None:
-    again, other = report(circuit), report(circuit, seed=1)
-    assert again.rows == card.rows
-    assert other.row("loss_report").value == card.row("loss_report").value
-    assert other.row("loss_report").interval != card.row("loss_report").interval
+    assert report(circuit).rows == card.rows
+    first, second = (Subject(circuit, QUICK, seed) for seed in (0, 1))
+    assert not torch.equal(first.weights("report"), second.weights("report"))
+    assert first.generator("x").initial_seed() != second.generator("x").initial_seed()
+    assert first.generator("x").initial_seed() != first.generator("y").initial_seed()
 
 
 def test_a_folder_is_taken_too_and_another_model_refused(circuit: Circuit, random_model, tmp_path) -> None:
@@ -210,7 +211,9 @@ def test_without_a_split_to_report_on_there_is_no_card(quote_model: GPT, quote_t
 def test_few_splits_and_one_pair_are_enough(quote_model: GPT, quote_task: Task, quote_means: Means, circuit) -> None:
     task = replace(quote_task, templates={"report": quote_task.templates["report"]})
     config = replace(circuit.config, eval_pairs=1)
-    card = report(Circuit(quote_model, task, circuit.nodes, quote_means, config))
+    card = report(Circuit(quote_model, task, circuit.nodes, quote_means, config), full=True)
+    assert card.row("control_nonsense").sentence == "The task has no split to learn masks on."
+    assert "has no 'prune' split" in card.row("overlap").sentence
     assert card.row("loss_ood").verdict == "not measured"
     assert card.row("loss_report_calibrated").verdict == "not measured"
     assert card.row("loss_report").interval == pytest.approx((card.row("loss_report").value,) * 2)
