@@ -241,7 +241,7 @@ def _site_names(groups: list[tuple[str, float, float]], y: Number) -> list[str]:
     parts, limit = [], float(WIDTH)
     for site, begin, end in reversed(groups):
         x = min((begin + end) / 2 + 4, limit)
-        limit = x - 13
+        limit = x - 18
         parts += [
             line(begin + 1, y + 5, end - 1, y + 5, "axis"),
             line((begin + end) / 2, y + 5, x, y + 12, "axis"),
