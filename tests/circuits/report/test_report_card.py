@@ -14,7 +14,7 @@ from known_circuit import CONFIG
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.report import POINTS, Card, Row, report
+from sparse_circuits.circuits.report import POINTS, Card, Row, identity, report
 from sparse_circuits.circuits.report.build import fingerprint, known
 from sparse_circuits.circuits.report.internals import inside, varying
 from sparse_circuits.circuits.report.necessity import random_sets
@@ -135,9 +135,9 @@ def test_with_every_mask_on_random_models_are_themselves(random_model, quote_tas
     generator = torch.Generator().manual_seed(seed)
     means = Means(torch.randn(total, generator=generator), torch.zeros(total), 1)
     nodes = {"0.attn.v": (0, 3), "1.mlp.post_act": (5,), "1.attn.v": (9,)}
-    card = report(Circuit(model, quote_task, nodes, means, CONFIG))
-    assert card.row("all_masks_on").value == 0
-    assert [(head["layer"], head["head"]) for head in card.row("attention").data["heads"]] == [(0, 0), (1, 2)]
+    subject = Subject(Circuit(model, quote_task, nodes, means, CONFIG), QUICK)
+    assert identity.rows(subject)[0].value == 0
+    assert list(inside(subject).heads) == [(0, 0), (1, 2)]
 
 
 def test_random_sets_have_the_circuits_shape_and_none_of_its_nodes(random_model, quote_task: Task) -> None:

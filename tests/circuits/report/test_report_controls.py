@@ -8,9 +8,10 @@ import torch
 from known_circuit import CONFIG
 
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.means import Means, node_means
-from sparse_circuits.circuits.report import Card, report
+from sparse_circuits.circuits.means import node_means
+from sparse_circuits.circuits.report import Card, report, seeds
 from sparse_circuits.circuits.report.controls import Relabelled, shuffle_weights
+from sparse_circuits.circuits.report.subject import QUICK, Subject
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template
 
@@ -123,8 +124,8 @@ def test_the_lot_falls_once_for_each_pair(circuit: Circuit) -> None:
     assert Counter(opposite.others.tolist()) == Counter(true.targets.tolist())
 
 
-def test_seeds_that_cannot_be_tried_are_told(circuit: Circuit, quote_means: Means) -> None:
+def test_seeds_that_cannot_be_tried_are_told(circuit: Circuit) -> None:
     circuit.config = replace(circuit.config, target_loss=0.001)
-    card = report(circuit, full=True)
-    assert card.row("overlap").verdict == "not measured"
-    assert "Other seeds cannot be tried: the model's own loss on quotes" in card.row("overlap").sentence
+    rows = seeds.rows(Subject(circuit, QUICK), full=True)
+    assert {row.verdict for row in rows} == {"not measured"}
+    assert "Other seeds cannot be tried: the model's own loss on quotes" in rows[0].sentence
