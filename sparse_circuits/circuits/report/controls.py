@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.ablation import held
+from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import evaluator, fixed_examples
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, node_means
@@ -160,8 +161,12 @@ def _search(subject: Subject, model: GPT, means: Means, task: Task, name: str, p
     report = evaluator(model, fixed_examples(model, task, "report", config), means, config)
     some = learning.pools[config.loop.seed]
     fitted = some.pick(torch.arange(min(len(some), config.eval_pairs), device=some.last.device))
+    logits = report.logits(best)
+    losses = task_losses(logits, report.examples)
+    if config.calibrated:
+        losses = calibrate(evaluate.logits(best), evaluate.examples).losses(logits, report.examples)
     return Control(
-        by_pair(task_losses(report.logits(best), report.examples)),
+        by_pair(losses),
         evaluator(model, fitted, means, config)(scores >= 0),
         int(best.sum()),
     )
@@ -217,7 +222,7 @@ def _learned_row(subject: Subject, key: str, name: str, where: str, control: Con
 
 
 def _random_circuits(subject: Subject) -> Row:
-    draws = [subject.losses(subject.measure(each)) for each in random_sets(subject, "random circuits")]
+    draws = [subject.losses(subject.measure(each), circuit=True) for each in random_sets(subject, "random circuits")]
     means = torch.stack([each.mean() for each in draws])
     best = draws[int(means.argmin())]
     value, interval = float(best.mean()), subject.interval(best)

@@ -60,8 +60,9 @@ def _split(subject: Subject, split: str, table: dict[str, dict[str, list[float]]
         verdict, sentence = "fails", sentence + " That is no better than guessing."
     elif model > subject.config.target_loss and verdict == "holds":
         verdict, sentence = "weak", sentence + " The model itself misses the target here."
-    decisive = (split, what) == ("report", "circuit")
-    data = {"splits": table, "chance": CHANCE, "target": subject.config.target_loss} if decisive else {}
+    decisive = split == "report" and what == ("calibrated" if subject.config.calibrated else "circuit")
+    shown = {"splits": table, "chance": CHANCE, "target": subject.config.target_loss}
+    data = shown if (split, what) == ("report", "circuit") else {}
     return Row(1, key, name, sentence, verdict, value, (low, high), "nats", decisive=decisive, data=data)
 
 

@@ -132,13 +132,21 @@ class Subject:
             return last_logits(self.full, self.examples(split))
         return self.measure(self.state(name), split=split, edges=name == "circuit")
 
-    def losses(self, logits: Float[Tensor, "rows V"], split: str = "report") -> Float[Tensor, "pairs"]:
-        """-log p(right) of each pair, the mean of its sides, in nats."""
+    def losses(
+        self, logits: Float[Tensor, "rows V"], split: str = "report", circuit: bool = False
+    ) -> Float[Tensor, "pairs"]:
+        """-log p(right) of each pair, the mean of its sides, in nats.
+
+        Logits of the `circuit`, whole or changed, are calibrated as it is, where its target was one of calibrated loss.
+        """
+        calibration = self.circuit.calibration if circuit and self.config.calibrated else None
+        if calibration is not None:
+            return by_pair(calibration.losses(logits.cpu(), self.examples(split).to("cpu")))
         return by_pair(task_losses(logits, self.examples(split)))
 
     def loss(self, name: State, split: str = "report") -> float:
         """The mean loss in a state."""
-        return float(self.losses(self.logits(split, name), split).mean())
+        return float(self.losses(self.logits(split, name), split, circuit=name == "circuit").mean())
 
     def interval(self, pairs: Float[Tensor, "pairs"], split: str = "report") -> Interval:
         """The bootstrap interval of the mean of `pairs`."""

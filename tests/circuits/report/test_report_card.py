@@ -11,6 +11,7 @@ import pytest
 import torch
 from known_circuit import CONFIG
 
+from sparse_circuits.circuits.calibration import Calibration
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
@@ -244,3 +245,17 @@ def test_the_overall_verdict() -> None:
     assert bad.line == ("DO NOT BELIEVE this circuit. What speaks against it: row 0. Fails: row 1. Weak: row 2.")
     with pytest.raises(KeyError, match="no row 'x'"):
         bad.row("x")
+
+
+def test_a_target_of_calibrated_loss_is_judged_by_calibrated_loss(circuit: Circuit) -> None:
+    """By a calibration that takes all confidence away, to tell which of the losses counts."""
+    circuit.calibration = Calibration(1e-3, torch.zeros(()))
+    assert report(circuit).row("loss_report").decisive
+    circuit.config = replace(circuit.config, calibrated=True)
+    card = report(circuit)
+    calibrated, plain = card.row("loss_report_calibrated"), card.row("loss_report")
+    assert (calibrated.verdict, calibrated.decisive) == ("fails", True)
+    assert (plain.verdict, plain.decisive) == ("holds", False)
+    assert card.verdict == "fails"
+    for key in ("restored_10", "restored_50", "restored_worst", "frozen_norm"):
+        assert card.row(key).value == pytest.approx(calibrated.value, rel=1e-3)
