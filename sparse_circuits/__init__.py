@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sparse_circuits.checkpoint import load
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.circuits.prune import prune
+    from sparse_circuits.circuits.report import Card, report
     from sparse_circuits.config import GPTConfig, PruneConfig, TrainConfig
     from sparse_circuits.corpus.build import build_corpus
     from sparse_circuits.corpus.config import CorpusConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GPT",
     "TASKS",
+    "Card",
     "Circuit",
     "CorpusConfig",
     "Diverged",
@@ -39,11 +41,13 @@ __all__ = [
     "build_corpus",
     "load",
     "prune",
+    "report",
 ]
 
 _HOMES = {
     "GPT": "model",
     "TASKS": "tasks",
+    "Card": "circuits.report",
     "Circuit": "circuits.circuit",
     "CorpusConfig": "corpus.config",
     "Diverged": "errors",
@@ -58,6 +62,7 @@ _HOMES = {
     "build_corpus": "corpus.build",
     "load": "checkpoint",
     "prune": "circuits.prune",
+    "report": "circuits.report",
 }
 
 

@@ -24,6 +24,7 @@ VERBS = {
     "train": "train a weight-sparse (or dense) transformer on a packed corpus",
     "tasks": "list the tasks, or show the pairs of one and how a model does on it",
     "prune": "find the circuit of a task in a model",
+    "report": "judge a circuit: is it the model's own way, and how far can it be trusted",
     "generate": "continue a prompt",
     "experiment": "keep, remove, patch or binarise nodes and see what it does",
     "models": "list the models that ship with the package",

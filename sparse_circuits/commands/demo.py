@@ -16,6 +16,7 @@ from sparse_circuits.config import PruneConfig
 
 if TYPE_CHECKING:
     from sparse_circuits.circuits.circuit import Circuit
+    from sparse_circuits.circuits.report import Card
     from sparse_circuits.model import GPT
     from sparse_circuits.tasks import Task
 
@@ -34,6 +35,8 @@ class Command:
     target_loss: float | None = None
     """The circuit is the smallest found whose task loss in nats is at most this (0.14 if not given, 0.1 with --train);
     the model's own loss must be below it, see `sparse-circuits tasks --model`."""
+    report: bool = True
+    """Judge the circuit by the quick report card, printed under its table and saved beside it."""
     json: bool = False
     """Print the circuit as JSON."""
 
@@ -41,6 +44,7 @@ class Command:
 def run(command: Command) -> None:
     """Do what is not done yet, and print the circuit."""
     from sparse_circuits import checkpoint, shipped
+    from sparse_circuits.circuits.report.table import print_card
     from sparse_circuits.circuits.table import print_circuit
     from sparse_circuits.tasks import get_task
 
@@ -57,10 +61,13 @@ def run(command: Command) -> None:
     if command.target_loss is not None:
         config = replace(config, target_loss=command.target_loss)
     circuit = _make_circuit(model, task, circuits / task.name, config, step)
+    card = _make_card(circuit, circuits / task.name) if command.report else None
     if command.json:
         print(json.dumps(circuit.description(), indent=2))
         return
     print_circuit(circuit)
+    if card is not None:
+        print_card(card, sentences=False)
     seconds = time.monotonic() - started
     print(f"done in {seconds:.0f} s; the circuit is in {circuits / task.name}, the model in {name}")
     program = "sparse-circuits" if shutil.which("sparse-circuits") else sys.argv[0]
@@ -114,3 +121,13 @@ def _make_circuit(model: "GPT", task: "Task", folder: Path, config: PruneConfig,
         circuit = prune(model, task, config=config, progress=True)
         circuit.save(folder)
     return circuit
+
+
+def _make_card(circuit: "Circuit", folder: Path) -> "Card":
+    from sparse_circuits.circuits.report.build import known, report
+
+    card = known(circuit, folder)
+    if card is None:
+        card = report(circuit, progress=True)
+        card.save(folder)
+    return card

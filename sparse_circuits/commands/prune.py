@@ -27,6 +27,9 @@ class Command:
     """Rank nodes by learned masks, or by one of the baselines that these are compared with."""
     config: PruneConfig = dataclasses.field(default_factory=PruneConfig)
     scoring: ScoreConfig = dataclasses.field(default_factory=ScoreConfig)
+    report: bool = True
+    """Judge the circuit by the quick report card, printed under its table and saved beside it (report.json and
+    report.html)."""
     json: bool = False
     """Print the circuit as JSON."""
 
@@ -36,6 +39,8 @@ def run(command: Command) -> None:
     from sparse_circuits import checkpoint, shipped
     from sparse_circuits.circuits.attribution import baseline
     from sparse_circuits.circuits.prune import prune
+    from sparse_circuits.circuits.report import report
+    from sparse_circuits.circuits.report.table import print_card
     from sparse_circuits.circuits.table import print_circuit
     from sparse_circuits.files import locked
     from sparse_circuits.tasks import get_task
@@ -62,8 +67,13 @@ def run(command: Command) -> None:
                 progress=True,
             )
         circuit.save(out)
+        card = report(circuit, progress=True) if command.report else None
+        if card is not None:
+            card.save(out)
     if command.json:
         print(json.dumps(circuit.description(), indent=2))
         return
     print_circuit(circuit)
+    if card is not None:
+        print_card(card, sentences=False)
     print(f"saved to {out}")

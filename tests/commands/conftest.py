@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from small_runs import Finished
 
 from sparse_circuits import kernels
 from sparse_circuits.__main__ import main
+from sparse_circuits.circuits.report import build
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +24,12 @@ def small_machine() -> Iterator[None]:
     with kernels.use("reference"):
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def short_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards of few figures."""
+    monkeypatch.setattr(build, "QUICK", replace(build.QUICK, random_sets=2, restorations=1, sizes=3))
 
 
 @pytest.fixture
