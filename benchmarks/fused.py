@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/fused.py [--repeats 15] [--only norm gelu] [--json]
 
-1. Activations, forward and forward with backward: RMSNorm, GELU and ReLU with AbsTopK after them, the masks of pruning.
+1. Activations, forward and forward with backward: RMSNorm (also with position channels beside it), GELU and ReLU with
+   AbsTopK after them, the masks of pruning.
    The other side is PyTorch's operations, one after the other, and this library's own AbsTopK.
 2. The loss and the bigram table's rows, with their gradients.
 3. The update of twelve matrices of 1024 x 4096 at 1/16 and 1/64, of which rows or columns keep four: norm of the
@@ -38,6 +39,8 @@ from sparse_circuits.sparsity import abs_topk, project_topk_
 
 SHAPES = [(2048, 128), (2048, 512), (2048, 1024), (2048, 4096), (4096, 8192)]
 VOCABULARY = 2048
+POSITIONS = (256, 32)
+"""Positions of a sequence, and the channels that stand beside the normed ones for each."""
 MATRICES = 12
 RATES: dict[str, Any] = {
     "learning_rate": 2e-3,
@@ -56,7 +59,7 @@ class Options:
     repeats: int = 15
     """How often each side is timed."""
     only: tuple[str, ...] = ()
-    """Cases to run: norm, gelu, relu, hold, keep-hold, gelu-hold, loss, rows, update; all if none is given."""
+    """Cases to run: norm, norm-beside, gelu, relu, hold, keep-hold, gelu-hold, loss, rows, update; none given: all."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -95,10 +98,20 @@ def activations(n: int, k: int, dtype: torch.dtype) -> dict[str, tuple[Function,
         m, h = m.to(x.dtype), h.to(x.dtype)
         return m * x + (1 - m) * h
 
+    channels = torch.randn(POSITIONS)
+
+    def beside(x: Tensor, w: Tensor) -> Tensor:
+        normed = F.rms_norm(x, (n,), w.to(dtype))
+        return torch.cat([normed, channels.to(dtype).expand(len(x), -1, -1)], dim=-1)
+
     return {
         "norm": (
             lambda x, w, m, h: abs_topk(F.rms_norm(x, (n,), w.to(dtype)), k),
             lambda x, w, m, h: fused.keep_norm(x, w, k),
+        ),
+        "norm-beside": (
+            lambda x, w, m, h: abs_topk(beside(x.view(-1, len(channels), n), w), k),
+            lambda x, w, m, h: fused.keep_norm(x.view(-1, len(channels), n), w, k, beside=channels),
         ),
         "gelu": (lambda x, w, m, h: abs_topk(F.gelu(x), k), lambda x, w, m, h: fused.keep_gelu(x, k)),
         "relu": (lambda x, w, m, h: abs_topk(F.relu(x), k), lambda x, w, m, h: fused.keep_relu(x, k)),
@@ -123,7 +136,7 @@ def activation_rows(options: Options) -> Iterator[Row]:
             for case, sides in activations(n, n // 4, dtype).items():
                 if options.only and case not in options.only:
                     continue
-                learned = (x, weight) if case == "norm" else (x, mask) if "hold" in case else (x,)
+                learned = (x, weight) if case.startswith("norm") else (x, mask) if "hold" in case else (x,)
                 both = [_both_ways(side, learned, (x, weight, mask, held)) for side in sides]
                 where = f"{case} {rows} x {n} {str(dtype).removeprefix('torch.')}"
                 for number, way in enumerate(("forward", "forward and backward")):

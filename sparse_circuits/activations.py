@@ -57,6 +57,11 @@ def tapped(tap: Tap, site: str, activation: Tensor) -> Tensor:
     return result
 
 
+def normed(norm: nn.Module, x: Tensor) -> Tensor:
+    """x after a norm, with nothing done to it."""
+    return keep_norm(x, norm.weight, x.shape[-1], norm.eps) if isinstance(norm, nn.RMSNorm) else norm(x)
+
+
 def kept_count(config: GPTConfig, place: str, width: int) -> int:
     """How many of `width` entries AbsTopK keeps at `place`; all of them where the config does not put it."""
     if config.abs_topk is None or place not in config.abs_topk_sites:
@@ -71,12 +76,16 @@ def finish(
     tap: Prefixed | None,
     site: str,
     function: Literal["none", "gelu", "relu"] | nn.RMSNorm = "none",
+    beside: Tensor | None = None,
 ) -> Tensor:
-    """`function` of x, AbsTopK where the config puts it at `place`, and the tap's say at `site`."""
-    k = kept_count(config, place, x.shape[-1])
+    """`function` of x, AbsTopK where the config puts it at `place`, and the tap's say at `site`.
+
+    Channels `beside` follow those of a norm: [T, channels], or with the dimensions of x before.
+    """
+    k = kept_count(config, place, x.shape[-1] + (0 if beside is None else beside.shape[-1]))
     mask, held = (tap.holding(site) if tap is not None else None) or (None, None)
     if isinstance(function, nn.RMSNorm):
-        x = keep_norm(x, function.weight, k, function.eps, mask, held)
+        x = keep_norm(x, function.weight, k, function.eps, mask, held, beside)
     elif function == "gelu":
         x = keep_gelu(x, k, mask, held)
     elif function == "relu":

@@ -200,7 +200,8 @@ class LayerCache:
             )
         elif self.odd is not None:
             self._held, self.odd = (self._held[0].contiguous(), self._held[1]), None
-        keys, values = self._held
+        # What was read under autocast is narrower than what is read without it.
+        keys, values = self._held = _wide_enough(self._held[0], k), _wide_enough(self._held[1], v)
         keys[cache.target], values[cache.target] = k.to(keys.dtype), v.to(values.dtype)
         if cache.longest == 0:
             return k, v, None
@@ -221,3 +222,8 @@ class LayerCache:
             keys, values = self._held
             index = torch.tensor(rows, dtype=torch.int64, device=keys.device)
             self._held, self.odd = (keys.index_select(0, index), values.index_select(0, index)), None
+
+
+def _wide_enough(held: Tensor, new: Tensor) -> Tensor:
+    """`held`, in a dtype that holds what `new` does."""
+    return held.to(torch.promote_types(held.dtype, new.dtype))

@@ -253,7 +253,8 @@ def _load_exactly(model: GPT, state: dict[str, Tensor | _Sparse], path: Path, sp
     embedding = state["wte.weight"]
     if sparse and isinstance(embedding, _Sparse):
         model.wte.freeze(embedding.matrix)
-        del state["wte.weight"]
+        if model.wte.is_frozen:  # not where another program has stored much of it so
+            del state["wte.weight"]
     dense = {name: stored.dense() if isinstance(stored, _Sparse) else stored for name, stored in state.items()}
     floats = {name: tensor.float() for name, tensor in dense.items()}
     torch.nn.Module.load_state_dict(model, floats, strict=False, assign=True)

@@ -258,7 +258,8 @@ class TrainConfig:
         require(self.eval_every >= 1, f"eval_every is {self.eval_every}; it must be at least 1")
         require(self.eval_tokens >= 1, f"eval_tokens is {self.eval_tokens}; it must be at least 1")
         require(
-            self.checkpoint_seconds >= 0, f"checkpoint_seconds is {self.checkpoint_seconds}; it must not be negative"
+            0 <= self.checkpoint_seconds < math.inf,
+            f"checkpoint_seconds is {self.checkpoint_seconds}; it must be finite and not negative",
         )
         require(
             self.model.bigram_table != "fixed" or self.bigram_start == "counts",
@@ -330,8 +331,9 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         require_choices(self)
-        require(self.target_loss > 0, f"target_loss is {self.target_loss}; it must be above 0")
-        require(0 < self.temperature < math.inf, f"temperature is {self.temperature}; it must be above 0 and finite")
+        for name in ("target_loss", "temperature"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
         for name in ("k_coef", "k_rate", "init_scale"):
             value = getattr(self, name)
             require(0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")

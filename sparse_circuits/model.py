@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparse_circuits.activations import Prefixed, finish, kept_count, tapped
+from sparse_circuits.activations import Prefixed, finish, kept_count, normed, tapped
 from sparse_circuits.cache import Cache, LayerCache
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
@@ -143,7 +143,7 @@ class GPT(Holder):
         if at is not None:
             rows = torch.arange(len(tokens), device=tokens.device)
             residual, tokens = residual[rows, at], tokens[rows, at]
-        logits = self.lm_head(self.ln_f(residual))
+        logits = self.lm_head(normed(self.ln_f, residual))
         if self.config.bigram_table == "none":
             return logits + self.final_logits_bias
         return add_rows(logits, cast(Tensor, self.bigram_table), tokens, cast(Tensor, self.final_logits_bias))
@@ -220,13 +220,13 @@ class Block(Holder):
     ) -> Tensor:
         """A sublayer's input: the normed stream, with the normed position channels beside it where there are any."""
         place, site = f"{sublayer}_in", f"{sublayer}.act_in"
-        if positions is None and isinstance(norm, nn.RMSNorm):
-            return finish(residual, self.config, place, tap, site, norm)
-        normed = norm(residual)
-        if positions is not None:
-            channels = getattr(self, positions_norm)(positions).to(normed.dtype).expand(*normed.shape[:2], -1)
-            normed = torch.cat([normed, channels], dim=-1)
-        return finish(normed, self.config, place, tap, site)
+        channels = None if positions is None else normed(getattr(self, positions_norm), positions)
+        if isinstance(norm, nn.RMSNorm):
+            return finish(residual, self.config, place, tap, site, norm, channels)
+        x = norm(residual)
+        if channels is not None:
+            x = torch.cat([x, channels.to(x.dtype).expand(*x.shape[:2], -1)], dim=-1)
+        return finish(x, self.config, place, tap, site)
 
     def _add(self, residual: Tensor, delta: Tensor, site: str) -> Tensor:
         residual = residual + delta
@@ -252,8 +252,9 @@ class Attention(Holder):
             finish(channels, self.config, f"attn_{name}", tap, f"attn.{name}")
             for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True)
         )
+        dtype = v.dtype  # the cache's may be wider
         k, v, first = (k, v, None) if cache is None else cache.extend(k, v)
-        y = attention(q, k, v, self.config.n_head, self.sink_logit, first)
+        y = attention(q, k, v, self.config.n_head, self.sink_logit, first).to(dtype)
         y = y if tap is None else tap("attn.y", y)
         return finish(self.c_proj(y), self.config, "attn_out", tap, "attn.resid_delta")
 

@@ -280,6 +280,9 @@ def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
         steps = content["pre_tokenizer"]
         steps = steps["pretokenizers"] if steps["type"] == "Sequence" else [steps]
         patterns = [str(step["pattern"]["Regex"]) for step in steps if step["type"] == "Split"]
+        kinds = [step["type"] for step in steps]
+        cuts_only = all(step["behavior"] == "Isolated" and not step["invert"] for step in steps if "pattern" in step)
+        spells_only = not any(step.get("add_prefix_space") or step.get("use_regex", True) for step in steps[1:])
         vocabulary = dict(model["vocab"])
         spelled = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
         merges = [(str(left), str(right)) for left, right in spelled]
@@ -296,6 +299,8 @@ def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
         raise _FormError("it changes the text before encoding (a normalizer)")
     if [pattern.replace("\r", r"\r").replace("\n", r"\n") for pattern in patterns] != [PATTERN]:
         raise _FormError("it cuts text by another pattern")
+    if kinds != ["Split", "ByteLevel"] or not cuts_only or not spells_only:
+        raise _FormError("it cuts or changes text in further steps (pre-tokenizers)")
     _check_ids(vocabulary)
     return vocabulary, merges
 

@@ -158,7 +158,8 @@ class _Run:
         bar.update(step.step, f"loss {step.loss:.3f}  density {density:.3f}  {size / step.seconds:,.0f} tok/s")
         if step.step % self.config.eval_every == 0 and not last:
             loss = self.objective.validation_loss(self.config.eval_tokens)
-            self._append({"step": step.step, "validation_loss": loss})
+            # JSON knows no NaN; the next step's loss will say what the matter is.
+            self._append({"step": step.step, "validation_loss": loss if math.isfinite(loss) else None})
             bar.say(
                 f"step {step.step}: validation loss {loss:.3f} (bigram {self.bigram:.3f}), density {density:.3f}, "
                 f"{seconds:.0f} s"

@@ -221,3 +221,21 @@ def test_a_compiled_model_computes_the_same() -> None:
         model(tokens[:, :4], cache=cache)
         cache.advance(4)
         torch.testing.assert_close(compiled(tokens[:, 4:], cache=cache), expected[:, 4:])
+
+
+@pytest.mark.parametrize("narrow_first", [True, False])
+def test_a_cache_is_read_on_in_another_precision(narrow_first: bool) -> None:
+    config = small(abs_topk=None)  # which would choose otherwise after rounding
+    model, tokens = randomised(config, dtype=torch.float32), some_tokens(config, length=6)
+    cache, parts = Cache(model.config, len(tokens)), []
+    for number, part in enumerate(tokens.split([3, 1, 2], dim=1)):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow_first == (number == 0)):
+            parts.append(model(part, cache=cache).float())
+        cache.advance(part.shape[1])
+    # As far apart as the two precisions are.
+    torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens).detach(), rtol=0, atol=0.2)
+    narrow = randomised(config, dtype=torch.float32).bfloat16()
+    cache = Cache(model.config, len(tokens))
+    for reader in (model, narrow) if narrow_first else (narrow, model):
+        reader(tokens[:, :2], cache=cache)
+        cache.advance(2)

@@ -347,3 +347,15 @@ def test_loading_does_not_import_the_compiler_of_pytorch(tmp_path: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("", "")
+
+
+def test_an_embedding_stored_sparsely_though_it_is_dense_loads(tmp_path: Path) -> None:
+    model = GPT(small())
+    save(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    weight = tensors.pop("wte.weight").float()
+    parts = {"values": weight.flatten(), "positions": torch.arange(weight.numel()), "shape": torch.tensor(weight.shape)}
+    save_file(tensors | {f"wte.weight:{name}": part for name, part in parts.items()}, path)
+    for sparse in (False, True):
+        assert load(tmp_path, sparse=sparse).wte.weight.equal(model.wte.weight)

@@ -103,6 +103,11 @@ class TestAbsTopK:
             assert_same_bits(kept, expected)
             assert_same_bits(cpu.masked(x + 1, mask), reference.masked(x + 1, expected_mask))
 
+    def test_reads_rows_that_lie_apart_around_the_cache(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cpu, "PAST_CACHE", 1)
+        for part in torch.randn(30, 192).chunk(3, dim=1):
+            assert_same_bits(cpu.abs_topk(part, 9, True)[0], reference.abs_topk(part, 9, True)[0])
+
     def test_masks_gradients_of_any_kind(self) -> None:
         x = torch.randn(5, 40)
         _, mask = cpu.abs_topk(x, 7, True)
@@ -113,7 +118,7 @@ class TestAbsTopK:
 
     def test_reads_transposed_and_strided_rows(self) -> None:
         x = torch.randn(60, 40)
-        for view in (x.T, x[::2, 1::3], x[:1].expand(5, 40)):
+        for view in (x.T, x[::2, 1::3], x[::3, 5:38], x[1:2], x[:1].expand(5, 40)):
             assert_same_bits(cpu.abs_topk(view, 3, False)[0], reference.abs_topk(view, 3, False)[0])
 
 

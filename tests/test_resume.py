@@ -18,7 +18,7 @@ from small_runs import STEPS, Finished, ctrl_c, interrupt_after, log_of, setting
 
 from sparse_circuits.__main__ import main
 from sparse_circuits.checkpoint import read_tensors, write_tensors
-from sparse_circuits.config import TrainConfig
+from sparse_circuits.config import SparsityConfig, TrainConfig
 from sparse_circuits.corpus.build import build_corpus
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
@@ -62,6 +62,28 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert log_of(parts.out) == log_of(whole.out)
     assert not (parts.out / "checkpoint.safetensors").exists()
     assert signal.getsignal(signal.SIGINT) is handler, "Ctrl-C is the caller's again"
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4])
+def test_a_run_with_sparse_products_and_amortised_gradients_ends_with_the_same_bits(
+    stop: int, packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before and after a dense step, and between live ones."""
+    monkeypatch.setattr("sparse_circuits.pretraining.worthwhile", lambda rows, columns, density, *_: density < 0.5)
+    changes = {"model": {"tied_embeddings": True}, "dw": "amortized", "dw_every": 3, "eval_tokens": 64}
+    sparsity = SparsityConfig(density=0.25, sparse_biases=True, density_start=0.0, density_end=0.9)
+    whole, parts = (
+        settings(packed_corpus, tmp_path / name, 6, sparsity=sparsity, **json.loads(json.dumps(changes)))
+        for name in ("whole", "parts")
+    )
+    train(whole, progress=False)
+    with monkeypatch.context() as patched:
+        interrupt_after(stop, patched, ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            train(parts, progress=False)
+    train(parts, resume=True, progress=False)
+    assert (parts.out / "model.safetensors").read_bytes() == (whole.out / "model.safetensors").read_bytes()
+    assert log_of(parts.out) == log_of(whole.out)
 
 
 def test_what_a_kill_left_half_written_is_cleared_away(

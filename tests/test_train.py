@@ -270,6 +270,11 @@ def test_a_poisoned_parameter_is_named_and_never_saved(
         train(config, progress=False)
     state = read_tensors(config.out / "checkpoint.safetensors")[0]
     assert all(tensor.isfinite().all() for tensor in state.values())
+    watched = settings(packed_corpus, tmp_path / "watched", steps=6, eval_every=1)
+    with pytest.raises(Diverged, match=r"at step 4: h\.1\.mlp\.c_fc\.bias holds NaN"):
+        train(watched, progress=False)
+    assert log_of(watched.out)[-1] == {"step": 3, "validation_loss": None}
+    assert "NaN" not in (watched.out / "progress.jsonl").read_text()
     patient = settings(packed_corpus, tmp_path / "last", steps=3)
     with pytest.raises(Diverged, match=r"nan after the last step; .*there is no earlier checkpoint"):
         train(patient, progress=False)

@@ -6,6 +6,7 @@ a task with two completions, the evidence moves the answer by (a + b) / 2 toward
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ class Answers:
 
     odds: Float[Tensor, "rows"]
     """Log-odds of being right: rows 0 to n - 1 are the A sides, n to 2n - 1 the B sides of the same pairs."""
+    asked: int | None = None
+    """How many pairs were asked for, also where the split has fewer: their order depends on it."""
 
     @property
     def loss(self) -> float:
@@ -89,7 +92,7 @@ def answer(
             skipped[task.name] = str(error)
     found: dict[str, dict[str, Answers]] = {}
     for (name, split), odds in zip(asked, _log_odds(model, list(asked.values())), strict=True):
-        found.setdefault(name, {})[split] = answers = Answers(odds)
+        found.setdefault(name, {})[split] = answers = Answers(odds, pairs)
         require(
             math.isfinite(answers.loss),
             f"the loss of {model.folder or 'the model'} on {name} is {answers.loss}; its weights are damaged",
@@ -129,7 +132,9 @@ def why(model: GPT, task: Task, answers: Mapping[str, Answers], split: str = "re
     assert model.tokenizer is not None
     found = answers[split]
     a, b = found.sides
-    pairs = task.pairs(model.tokenizer, split, len(a), seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are fewer was told when they were put to the model
+        pairs = task.pairs(model.tokenizer, split, found.asked or len(a), seed=0)
     reasons = [_tendency(task, found)]
     by_template: dict[str, list[float]] = {}
     for pair, loss_a, loss_b in zip(pairs, (-logsigmoid(a)).tolist(), (-logsigmoid(b)).tolist(), strict=True):

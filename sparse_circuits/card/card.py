@@ -4,6 +4,7 @@ Also what makes a trained folder fit to ship: `ship` rounds what is stored dense
 half the room, and adds the ablation means, so that pruning needs no corpus.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from sparse_circuits.card.answers import Answers, answer, why
 from sparse_circuits.card.measure import activity, density, held_out_loss, matrices
 from sparse_circuits.card.recipe import recipe
 from sparse_circuits.circuits import means
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.config import PruneConfig, TrainConfig
 from sparse_circuits.corpus.packed import SPLITS, PackedCorpus
 from sparse_circuits.errors import InputError
-from sparse_circuits.fields import require
-from sparse_circuits.files import atomic_write, read_json
+from sparse_circuits.fields import from_json, require, to_json
+from sparse_circuits.files import read_json, write_json
 from sparse_circuits.inference import fastest
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import TASKS, Task
@@ -64,7 +65,10 @@ def measure_card(
         "recipe": recipe(model.folder, machine),
         "corpus": _described(corpus) | {"trained_on": _trained_on(model.folder, corpus)},
         "loss": held_out_loss(model, corpus, corpus, tokens),
-        "real": None if real is None else _described(real) | {"loss": held_out_loss(model, corpus, real, tokens)},
+        "real": None
+        if real is None
+        else _described(real)
+        | {"held_out": _held_out(corpus, real), "loss": held_out_loss(model, corpus, real, tokens)},
         "density": {
             "all": density(counted),
             "blocks": density(counted, inside=True),
@@ -99,6 +103,15 @@ def _trained_on(folder: Path, corpus: PackedCorpus) -> bool | None:
     )
 
 
+def _held_out(corpus: PackedCorpus, real: PackedCorpus) -> bool:
+    """Whether no document for validation in `real` can be one to train on in `corpus`: a hash with the seed decides."""
+    ours, theirs = corpus.manifest, real.manifest
+    try:
+        return bool(ours["seed"] == theirs["seed"] and theirs["validation_fraction"] <= ours["validation_fraction"])
+    except (KeyError, TypeError):
+        return False
+
+
 def _tasks(model: GPT) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Every registered task's scores, and the ones that are not solved, each with the reason."""
     found, skipped = answer(model, list(TASKS.values()), PruneConfig().eval_pairs, ("report", "ood"))
@@ -131,7 +144,7 @@ def ship(source: Path, corpus: PackedCorpus, out: Path) -> None:
     """Write the model in the folder `source` to the folder `out` in the form that ships.
 
     1. Round the matrices that are stored densely (the bigram table, a dense model's) to values of half precision.
-    2. Save it with its tokenizer and `train.json`.
+    2. Save it with its tokenizer and `train.json`, which tells of no folders of the machine it was trained on.
     3. Add the ablation means over the validation split of `corpus`.
 
     Raises:
@@ -144,9 +157,13 @@ def ship(source: Path, corpus: PackedCorpus, out: Path) -> None:
     described = model.folder / "train.json"
     require(described.is_file(), f"{model.folder} has no train.json, without which nobody knows how it was made")
     require(model.tokenizer is not None, f"{model.folder} has no tokenizer.json, without which it reads no text")
+    history = read_json(described)
+    history = history if isinstance(history, dict) else {}
+    usual = TrainConfig()
+    config = replace(from_json(TrainConfig, history.get("config"), str(described)), corpus=usual.corpus, out=usual.out)
     checkpoint.round_dense_(model)
     checkpoint.save(model, out)
-    atomic_write(out / "train.json", described.read_bytes())
+    write_json(out / "train.json", history | {"config": to_json(config)})
     model.folder = None  # the means go beside what ships, not into a cache
     found = means.means_for(fastest(model), corpus, PruneConfig().mean_tokens, progress=True)
     means.write_means(out / means.FILE, found, checkpoint.model_hash(model))

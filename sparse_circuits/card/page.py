@@ -64,6 +64,11 @@ def _losses(card: dict[str, Any]) -> str:
     ]
     if card["real"] is not None:
         lines.append(f"Real code: {_corpus(card['real'])}\n")
+    if card["real"] is not None and card["real"].get("held_out") is False:
+        lines.append(
+            "Real code was NOT held out for certain: its corpus has another --seed or a larger --validation-fraction "
+            "than the one trained on, so that its validation split may hold documents that were trained on.\n"
+        )
     if card["corpus"]["trained_on"] is False:
         lines.append("The corpus is NOT the one the model was trained on: its hashes differ from train.json's.\n")
     return "\n".join(lines)

@@ -158,7 +158,7 @@ def _prompts(command: Command) -> list[str]:
 def _from_file(path: Path) -> list[str]:
     """The prompts of a file, one a line; blank lines are none."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

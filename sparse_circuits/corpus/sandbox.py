@@ -1,8 +1,9 @@
 """Running generated programs where they can do no harm, to count how many run.
 
 Every program has a process of its own, with limits on time, memory, file size and open files, in an empty
-temporary folder. An audit hook refuses the network, other processes, and writing outside that folder. Beside the
-program lie the files it names, each with a few numbers, and its standard input answers every question with one.
+temporary folder. An audit hook refuses the network, other processes, and writing, removing or renaming outside that
+folder. Beside the program lie the files it names, each with a few numbers, and its standard input answers every
+question with one.
 
 This is a net for mistakes, not a prison: a program that means harm can leave it. Run only what this package wrote.
 Needs POSIX (fork and resource limits).
@@ -20,12 +21,26 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 SECONDS = 5
 """Of processor time; ten times as long by the clock."""
 MEMORY = 1 << 30
 FILE_SIZE = 1 << 20
 FORBIDDEN = ("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.system", "os.kill", "ctypes.")
+CHANGING = (
+    "shutil.rmtree",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+    "os.utime",
+)
+"""What changes the disk without opening a file; every path it is given has to be inside."""
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND
 FILE_NAME = re.compile(r"\w+(\.txt|\.csv|\.json|\.log)")
 PRELOADED = ("collections", "dataclasses", "enum", "heapq", "logging", "math", "random", "resource", "unittest")
@@ -81,15 +96,25 @@ def _limit(folder: str, seconds: int) -> None:
     ):
         resource.setrlimit(kind, (most, most))
 
+    def is_path(argument: object) -> bool:
+        return isinstance(argument, str | bytes | os.PathLike)
+
+    def inside(path: Any) -> bool:
+        """Whether a path is in the folder, or is no path but an open file."""
+        # Not the name's own target: what is removed or renamed is the link.
+        parent, name = os.path.split(os.path.abspath(os.fsdecode(path))) if is_path(path) else (folder, "")
+        real = os.path.join(os.path.realpath(parent), name)
+        return real.startswith(folder + os.sep) and os.path.realpath(real).startswith(folder + os.sep)
+
     def refuse(event: str, arguments: tuple[object, ...]) -> None:
         if event.startswith(FORBIDDEN):
             raise PermissionError(f"{event} is not allowed here")
         if event == "open":
             path, _, flags = arguments
-            writes = isinstance(flags, int) and flags & WRITING
-            inside = not isinstance(path, str) or os.path.realpath(path).startswith(folder + os.sep)
-            if writes and not inside:
-                raise PermissionError(f"writing {path} is not allowed here")
+            if isinstance(flags, int) and flags & WRITING and not inside(path):
+                raise PermissionError(f"writing {path!s} is not allowed here")
+        elif event in CHANGING and not all(map(inside, filter(is_path, arguments))):
+            raise PermissionError(f"{event} outside of the folder is not allowed here")
 
     sys.addaudithook(refuse)
 
@@ -97,10 +122,10 @@ def _limit(folder: str, seconds: int) -> None:
 def _run(text: str, folder: str, seconds: int) -> None:
     """Run the program in this process, and leave it."""
     os.chdir(folder)
-    with open("program.py", "w") as file:
+    with open("program.py", "w", encoding="utf-8") as file:
         file.write(text)
     for name, content in inputs_of(text).items():
-        with open(name, "w") as file:
+        with open(name, "w", encoding="utf-8") as file:
             file.write(content)
     with open("answers", "w") as file:
         file.write("5\n" * 100)
@@ -132,7 +157,7 @@ def _main() -> None:
                 _run(text, folder, seconds)
             _, status = os.waitpid(child, 0)
             if status:
-                with open(os.path.join(folder, "errors")) as file:
+                with open(os.path.join(folder, "errors"), encoding="utf-8", errors="replace") as file:
                     lines = file.read().strip().split("\n")
                 code = os.waitstatus_to_exitcode(status)
                 stopped = f"stopped by signal {-code}" if code < 0 else f"stopped with status {code}"

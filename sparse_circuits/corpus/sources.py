@@ -29,6 +29,8 @@ from typing import Protocol, runtime_checkable
 from sparse_circuits.corpus.config import Level
 from sparse_circuits.errors import InputError
 
+OWN = Path(__file__).resolve().parents[1]
+"""The folder of this package."""
 LARGEST_FILE = 1_000_000
 """Bytes; longer files are tables and generated code."""
 LONGEST_LINE = 1000
@@ -90,7 +92,8 @@ class FolderSource:
 
 @dataclass
 class InstalledSource:
-    """The source of the running Python: its standard library, then its installed packages; tests left out.
+    """The source of the running Python: its standard library, then its installed packages; tests and this package left
+    out.
 
     Args:
         limit: at most about so many bytes of files, picked by a hash of their relative paths; None for all.
@@ -105,6 +108,8 @@ class InstalledSource:
 
     def documents(self) -> Iterator[str]:
         files = [named for root in self.roots() for named in _sorted_files(root, tests=False)]
+        # Not this package's own, which holds the templates of the tasks.
+        files = [(name, file) for name, file in files if not file.is_relative_to(OWN)]
         reader = _Reader()
         yield from reader.documents(_some(files, self.limit))
         self.left_out = reader.finish(self.name)

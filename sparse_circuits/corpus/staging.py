@@ -29,6 +29,8 @@ def staged_folder(out: Path, overwrite: bool, sign: str) -> Iterator[Path]:
         InputError: `out` exists and may not be replaced; another process is building it; the disk refused.
     """
     out = Path(out).resolve()
+    if not out.name:
+        raise InputError(f"{out} is the root of the disk; choose another folder")
     temporary, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

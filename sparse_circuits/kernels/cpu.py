@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from sparse_circuits.kernels import reference
-from sparse_circuits.kernels.jobs import at, empty, empty_like, job_type, refuses, start
+from sparse_circuits.kernels.jobs import at, empty, empty_like, job_type, refuses, rows_of, start
 from sparse_circuits.kernels.kept import Loops
 from sparse_circuits.kernels.sizes import CACHE_LINE as LINE
 from sparse_circuits.kernels.sizes import GROUP, KEYS
@@ -52,7 +52,7 @@ class Format(NamedTuple):
     """The passes of the histogram search: how many low bits of a key a bin leaves out."""
 
 
-_FIELDS = "above found x y mask bits keys places n k threshold step magnitude ceiling stride past_cache"
+_FIELDS = "above found x x_step y mask bits keys places n k threshold step magnitude ceiling stride past_cache"
 _JOB_32, _JOB_16 = job_type(_FIELDS, unit=ctypes.c_int32), job_type(_FIELDS, unit=ctypes.c_int16)
 FORMATS = {
     torch.float32: Format(_JOB_32, 0x7FFFFFFF, 0x7F800000, 1 << 18, (20, 10, 0)),
@@ -75,8 +75,8 @@ _INTEGERS = {4: torch.int32, 2: torch.int16}
 def abs_topk(
     x: Float[Tensor, "rows n"], k: int, with_mask: bool
 ) -> tuple[Float[Tensor, "rows n"], UInt8[Tensor, "rows bytes"] | None]:
-    """The kept entries, and on request where they are: a bit an entry, the first lowest."""
-    x = x.contiguous()
+    """The kept entries, and on request where they are: a bit an entry, the first lowest. Rows may lie apart."""
+    x = rows_of(x)
     rows, n = x.shape
     kept = empty_like(x)
     words = -(-n * x.element_size() // LINE)
@@ -105,7 +105,8 @@ def _start_rows(kernel: Any, x: Tensor, y: Tensor, mask: Tensor | None, **fields
     aligned = at(y) % LINE == 0 and n * y.element_size() % LINE == 0
     fields |= {"y": at(y), "bits": at(mask), "step": 0 if mask is None else mask.shape[1]}
     past_cache = aligned and y.nbytes >= PAST_CACHE
-    _start(kernel, x, total=rows, claim=max(1, CLAIM // n), n=n, past_cache=past_cache, **fields)
+    claim, x_step = max(1, CLAIM // n), x.stride(0)
+    _start(kernel, x, total=rows, claim=claim, n=n, x_step=x_step, past_cache=past_cache, **fields)
 
 
 def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: int, min_per_column: int) -> int:

@@ -4,7 +4,8 @@ Each function is a few lines of PyTorch (`fused_reference`), whose meaning it ke
 kernel each way does it all (`fused_cpu`), since such steps only wait for memory. Elsewhere, and where `kernels.use`
 says so, those lines run.
 
-1. `keep_norm`, `keep_gelu`, `keep_relu`: RMSNorm, GELU or ReLU, then AbsTopK.
+1. `keep_norm`, `keep_gelu`, `keep_relu`: RMSNorm, GELU or ReLU, then AbsTopK. Position channels may stand beside the
+   normed ones.
 2. `hold`, `keep_hold`: m * x + (1 - m) * held, of x or of what AbsTopK keeps of it.
 3. `add_rows`, `cross_entropy`: the bigram table's rows on top of the logits, and the loss.
 
@@ -30,24 +31,28 @@ def keep_norm(
     weight: Float[Tensor, "n"],
     k: int,
     epsilon: float | None = None,
-    mask: Float[Tensor, "n"] | None = None,
-    held: Float[Tensor, "n"] | None = None,
-) -> Float[Tensor, "*rows n"]:
+    mask: Float[Tensor, "all"] | None = None,
+    held: Float[Tensor, "all"] | None = None,
+    beside: Float[Tensor, "*last channels"] | None = None,
+) -> Float[Tensor, "*rows all"]:
     """RMSNorm of each row as `torch.nn.RMSNorm` has it, then its k entries of largest magnitude; k >= n: all.
 
     Args:
         epsilon: added to the mean square; None is the smallest step of float32 at 1.
         mask: with `held`: the result is mask * kept + (1 - mask) * held.
+        beside: channels that follow the normed ones in every row, and of which AbsTopK sees as many: for rows of shape
+            [B, T], say, one set for each of T, shared by all B, or one for each of B and T.
 
     Raises:
-        InputError: k is below 1, only one of mask and held is given, or there is not one number a channel.
+        InputError: k is below 1, only one of mask and held is given, there is not one number a channel, or the
+            channels beside do not fit the rows.
     """
-    _check(x, k, mask, held, weight)
-    if not _compiles(x, weight, mask, held):
-        return reference.keep_norm(x, weight, k, epsilon, mask, held)
+    _check(x, k, mask, held, weight, beside)
+    if not _compiles(x, weight, mask, held, beside):
+        return reference.keep_norm(x, weight, k, epsilon, mask, held, beside)
     if epsilon is None:
         epsilon = torch.finfo(torch.float32).eps
-    return _Keep.apply(x, weight, mask, held, ("norm", k, epsilon))
+    return _Keep.apply(x, weight, mask, beside, held, ("norm", k, epsilon))
 
 
 def keep_gelu(
@@ -57,7 +62,7 @@ def keep_gelu(
     _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.keep_gelu(x, k, mask, held)
-    return _Keep.apply(x, None, mask, held, ("gelu", k, 0.0))
+    return _Keep.apply(x, None, mask, None, held, ("gelu", k, 0.0))
 
 
 def keep_relu(
@@ -67,7 +72,7 @@ def keep_relu(
     _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.keep_relu(x, k, mask, held)
-    return _Keep.apply(x, None, mask, held, ("relu", k, 0.0))
+    return _Keep.apply(x, None, mask, None, held, ("relu", k, 0.0))
 
 
 def hold(x: Float[Tensor, "*rows n"], mask: Float[Tensor, "n"], held: Float[Tensor, "n"]) -> Float[Tensor, "*rows n"]:
@@ -82,7 +87,7 @@ def keep_hold(
     _check(x, k, mask, held)
     if not _compiles(x, mask, held):
         return reference.hold(reference.abs_topk(x, k), mask, held)
-    return _Keep.apply(x, None, mask, held, ("plain", k, 0.0))
+    return _Keep.apply(x, None, mask, None, held, ("plain", k, 0.0))
 
 
 def add_rows(
@@ -136,25 +141,40 @@ def _check_tokens(tokens: Tensor, logits: Tensor, count: int, what: str) -> None
             raise InputError(f"{what} must be from 0 to {count - 1}, got {low if low < 0 else high}")
 
 
-def _check(x: Tensor, k: int, mask: Tensor | None, held: Tensor | None, weight: Tensor | None = None) -> None:
+def _check(
+    x: Tensor,
+    k: int,
+    mask: Tensor | None,
+    held: Tensor | None,
+    weight: Tensor | None = None,
+    beside: Tensor | None = None,
+) -> None:
     if k < 1:
         raise InputError(f"k counts the entries to keep and must be 1 or more, got {k}")
     if (mask is None) != (held is None):
         raise InputError("a mask needs the values that it holds, and the other way around: give both or neither")
-    _check_width(x, mask=mask, held=held, weight=weight)
-
-
-def _check_width(x: Tensor, **vectors: Tensor | None) -> None:
-    for name, vector in vectors.items():
-        if vector is not None and vector.shape != x.shape[-1:]:
+    more = 0
+    if beside is not None:
+        rows, more = x.shape[:-1], beside.shape[-1] if beside.ndim else 0
+        if not 0 < beside.ndim <= x.ndim or beside.shape[:-1] != rows[len(rows) - beside.ndim + 1 :]:
             raise InputError(
-                f"{name} has shape {tuple(vector.shape)}; expected ({x.shape[-1]},), a number for each channel"
+                f"beside has shape {tuple(beside.shape)}; expected one row of channels for each of the rows "
+                f"{tuple(rows)}, or for each of the last of these dimensions"
             )
+    _check_width(x, weight=weight)
+    _check_width(x, more, mask=mask, held=held)
+
+
+def _check_width(x: Tensor, more: int = 0, **vectors: Tensor | None) -> None:
+    width = x.shape[-1] + more
+    for name, vector in vectors.items():
+        if vector is not None and vector.shape != (width,):
+            raise InputError(f"{name} has shape {tuple(vector.shape)}; expected ({width},), a number for each channel")
 
 
 def _compiles(x: Tensor, *parameters: Tensor | None) -> bool:
     """Whether the compiled kernels are to be used: they are chosen, know the dtypes, and there is something to do."""
-    if kernels.choose(x).name != "cpu" or x.numel() == 0:
+    if kernels.choose(x).name != "cpu" or any(t is not None and t.numel() == 0 for t in (x, *parameters)):
         return False
     from sparse_circuits.kernels import fused_cpu  # Numba takes long to import
 
@@ -170,17 +190,18 @@ class _Keep(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         mask: Tensor | None,
+        beside: Tensor | None,
         held: Tensor | None,
         what: tuple[str, int, float],
     ) -> Tensor:
         from sparse_circuits.kernels import fused_cpu
 
-        weight, mask, held = (None if t is None else t.detach().contiguous() for t in (weight, mask, held))
+        vectors = [None if t is None else t.detach().contiguous() for t in (weight, mask, beside, held)]
         kind, k, epsilon = what
-        keep = fused_cpu.Keep(kind, k, epsilon, weight, mask, held)
+        keep = fused_cpu.Keep(kind, k, epsilon, *vectors)
         y, rows = fused_cpu.forward(x, keep)
         stored = None if keep.by_bits and kind != "gelu" else x
-        ctx.save_for_backward(stored, weight, mask, held, *rows)
+        ctx.save_for_backward(stored, *vectors, *rows)
         ctx.what = what
         return y
 
@@ -189,36 +210,37 @@ class _Keep(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         from sparse_circuits.kernels import fused_cpu
 
-        x, weight, mask, held, *rows = ctx.saved_tensors
+        x, weight, mask, beside, held, *rows = ctx.saved_tensors
         kind, k, epsilon = ctx.what
-        keep, found = fused_cpu.Keep(kind, k, epsilon, weight, mask, held), fused_cpu.Rows(*rows)
-        gradient, wanted = gradients[0].resolve_neg(), ctx.needs_input_grad[:3]
+        keep, found = fused_cpu.Keep(kind, k, epsilon, weight, mask, beside, held), fused_cpu.Rows(*rows)
+        gradient, wanted = gradients[0].resolve_neg(), ctx.needs_input_grad[:4]
         if not fused_cpu.takes(gradient):
             return *_by_reference(gradient, x, keep, found, wanted), None, None
         if keep.by_bits:
             of_x = fused_cpu.by_bits(gradient, x, keep, found) if wanted[0] else None
-            return of_x, None, None, None, None
+            return of_x, None, None, None, None, None
         return *fused_cpu.backward(gradient, x, keep, found, wanted), None, None
 
 
 def _by_reference(
     gradient: Tensor, x: Tensor | None, keep: Any, found: Any, wanted: tuple[bool, ...]
 ) -> list[Tensor | None]:
-    """The gradients of x, weight and mask for a gradient whose memory compiled code cannot read."""
+    """The gradients of x, weight, mask and beside for a gradient whose memory compiled code cannot read."""
     if x is None:
         from sparse_circuits.kernels.cpu import as_bools
 
         passes = as_bools(found.bits, gradient.shape[-1]).view(gradient.shape)
-        return [torch.where(passes, gradient, 0.0), None, None]
+        return [torch.where(passes, gradient, 0.0), None, None, None]
+    k, held = keep.k, keep.held
     function = {
-        "norm": lambda x, weight, mask: reference.keep_norm(x, weight, keep.k, keep.epsilon, mask, keep.held),
-        "gelu": lambda x, weight, mask: reference.keep_gelu(x, keep.k, mask, keep.held),
-        "relu": lambda x, weight, mask: reference.keep_relu(x, keep.k, mask, keep.held),
-        "plain": lambda x, weight, mask: reference.hold(reference.abs_topk(x, keep.k), mask, keep.held),
+        "norm": lambda x, weight, mask, beside: reference.keep_norm(x, weight, k, keep.epsilon, mask, held, beside),
+        "gelu": lambda x, weight, mask, beside: reference.keep_gelu(x, k, mask, held),
+        "relu": lambda x, weight, mask, beside: reference.keep_relu(x, k, mask, held),
+        "plain": lambda x, weight, mask, beside: reference.hold(reference.abs_topk(x, k), mask, held),
     }[keep.kind]
     inputs = [
         None if t is None else t.detach().requires_grad_(asked)
-        for t, asked in zip((x, keep.weight, keep.mask), wanted, strict=True)
+        for t, asked in zip((x, keep.weight, keep.mask, keep.beside), wanted, strict=True)
     ]
     with torch.enable_grad(), kernels.use("reference"):
         y = function(*inputs)

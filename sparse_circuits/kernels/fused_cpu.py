@@ -21,8 +21,8 @@ CLAIM = 1 << 15
 COLUMNS = 512
 
 _FIELDS = (
-    "x y g gx weight mask held kept roots bits step of_weight of_mask n k rows x_step kind magnitude ceiling "
-    "stride past_cache"
+    "x y g gx weight mask held beside kept roots bits step of_weight of_mask of_beside n width period k rows x_step "
+    "kind magnitude ceiling stride past_cache"
 )
 _JOBS = {dtype: job_type(_FIELDS, "epsilon", unit=UNITS[dtype]) for dtype in DTYPES}
 _SUMS = job_type("x y rows")
@@ -37,8 +37,9 @@ class Keep(NamedTuple):
     k: int
     epsilon: float
     weight: Float[Tensor, "n"] | None
-    mask: Float[Tensor, "n"] | None
-    held: Float[Tensor, "n"] | None
+    mask: Float[Tensor, "all"] | None
+    beside: Float[Tensor, "*last channels"] | None
+    held: Float[Tensor, "all"] | None
 
     @property
     def by_bits(self) -> bool:
@@ -65,16 +66,17 @@ def takes(x: Tensor, *parameters: Tensor | None) -> bool:
     )
 
 
-def forward(x: Float[Tensor, "*rows n"], keep: Keep) -> tuple[Float[Tensor, "*rows n"], Rows]:
+def forward(x: Float[Tensor, "*rows n"], keep: Keep) -> tuple[Float[Tensor, "*rows all"], Rows]:
     """The result, in the dtype of x, and what `backward` or `by_bits` needs."""
-    y, rows = empty_like(x), rows_of(x)
+    rows, beside = rows_of(x), None if keep.beside is None else keep.beside.to(x.dtype)
+    y = empty((*x.shape[:-1], x.shape[-1] + (0 if beside is None else beside.shape[-1])), x.dtype)
     count, bits = len(rows), None
     if keep.by_bits:
         lines = -(-rows.shape[1] * x.element_size() // LINE)
         bits = torch.empty(count, lines * LINE // x.element_size() // 8, dtype=torch.uint8)
     found = Rows(torch.empty(count, 2, dtype=torch.int32), torch.empty(count), bits)
-    job = _job(rows, keep, found, y=at(y), past_cache=_past_cache(y))
-    job.total, job.claim = count, max(1, CLAIM // rows.shape[1])
+    job = _job(rows, keep, found, beside, y=at(y), past_cache=_past_cache(y))
+    job.total, job.claim = count, max(1, CLAIM // job.n)
     start(fused_loops.forward, job)
     return y, found
 
@@ -86,7 +88,7 @@ def by_bits(
     gradient = gradient.contiguous()
     result = empty_like(gradient)
     rows = rows_of(result if x is None else x)
-    job = _job(rows, keep, found, g=at(gradient), gx=at(result), past_cache=_past_cache(result))
+    job = _job(rows, keep, found, None, g=at(gradient), gx=at(result), past_cache=_past_cache(result))
     job.total, job.claim = len(rows), max(1, CLAIM // rows.shape[1])
     start(fused_loops.by_bits, job)
     return result
@@ -99,39 +101,47 @@ def _past_cache(result: Tensor) -> bool:
 
 
 def backward(
-    gradient: Float[Tensor, "*rows n"],
+    gradient: Float[Tensor, "*rows all"],
     x: Float[Tensor, "*rows n"],
     keep: Keep,
     found: Rows,
-    wanted: tuple[bool, bool, bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of x, weight and mask, as far as they are wanted."""
+    wanted: tuple[bool, bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of x, weight, mask and beside, as far as they are wanted."""
     gradient, rows = gradient.contiguous(), rows_of(x)
-    blocks, n = -(-len(rows) // BLOCK_ROWS), rows.shape[1]
+    count, n = rows.shape
+    beside, blocks = None if keep.beside is None else keep.beside.to(x.dtype), -(-count // BLOCK_ROWS)
     of_x = empty_like(x) if wanted[0] else None
-    of_weight, of_mask = (torch.zeros(blocks, n) if asked else None for asked in wanted[1:])
-    job = _job(rows, keep, found, g=at(gradient), gx=at(of_x))
-    job.of_weight, job.of_mask, job.total, job.claim = at(of_weight), at(of_mask), blocks, 1
+    of_weight = torch.zeros(blocks, n) if wanted[1] else None
+    of_mask = torch.zeros(blocks, gradient.shape[-1]) if wanted[2] else None
+    of_beside = torch.empty(count, gradient.shape[-1] - n) if wanted[3] else None
+    job = _job(rows, keep, found, beside, g=at(gradient), gx=at(of_x))
+    job.of_weight, job.of_mask, job.of_beside = at(of_weight), at(of_mask), at(of_beside)
+    job.total, job.claim = blocks, 1
     start(fused_loops.backward, job)
-    return of_x, _sum(of_weight), _sum(of_mask)
+    if of_beside is not None and beside is not None:
+        of_beside = _sum(of_beside.view(-1, beside.numel())).view(beside.shape)
+    return of_x, None if of_weight is None else _sum(of_weight), None if of_mask is None else _sum(of_mask), of_beside
 
 
-def _sum(partial: Float[Tensor, "blocks n"] | None) -> Float[Tensor, "n"] | None:
-    if partial is None:
-        return None
+def _sum(partial: Float[Tensor, "blocks n"]) -> Float[Tensor, "n"]:
     result = torch.empty(partial.shape[1])
     start(fused_loops.combine, _SUMS(x=at(partial), y=at(result), rows=len(partial), total=len(result), claim=COLUMNS))
     return result
 
 
-def _job(rows: Float[Tensor, "rows n"], keep: Keep, found: Rows, **fields: int) -> Any:
-    form, n = FORMATS[rows.dtype], rows.shape[1]
+def _job(rows: Float[Tensor, "rows n"], keep: Keep, found: Rows, beside: Tensor | None, **fields: int) -> Any:
+    form, width = FORMATS[rows.dtype], rows.shape[1]
+    n = width if beside is None else width + beside.shape[-1]
     return _JOBS[rows.dtype](
         x=at(rows),
         weight=at(keep.weight),
         mask=at(keep.mask),
         held=at(keep.held),
+        beside=at(beside),
         n=n,
+        width=width,
+        period=1 if beside is None else beside.shape[:-1].numel(),
         k=min(keep.k, n),
         rows=len(rows),
         x_step=rows.stride(0),

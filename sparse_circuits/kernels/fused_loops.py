@@ -1,10 +1,12 @@
 """The compiled side of the fused activations: row by row, as `fused` describes them.
 
-1. `_values`: what AbsTopK sees of a row, RMSNorm, GELU or ReLU of it; otherwise it sees the row itself.
+1. `_row_values`: what AbsTopK sees of a row, RMSNorm, GELU or ReLU of it; otherwise it sees the row itself. Of `n`
+   entries the first `width` are computed; where that is not all, the others are those beside them, `period` rows of
+   which serve all rows in turn.
 2. `forward`: values, which of them stay (`bits.kept_of`), the kept ones, or held ones where a mask says so.
 3. `by_bits`: the gradient through AbsTopK and GELU or ReLU, by a bit an entry that says what stayed.
 4. `backward`: the gradient where there is a norm or a mask, from the row itself: values and what stayed are computed
-   again. It also sums over rows what a norm's weight and a mask get.
+   again. It also sums over rows what a norm's weight and a mask get, and tells what each row gives the entries beside.
 5. `combine`: the sums of blocks of rows become sums over all rows.
 
 A row fits into the fastest caches, so however many loops go over it, memory is read and written once. A loop that
@@ -57,6 +59,18 @@ def _values(kind, x, first, n, root, weight, unit, values):
         for j in range(n):
             value = widened(x[first + j])
             values[j] = narrow(0, unit) if value <= _ZERO else x[first + j]
+
+
+@njit
+@no_type_check
+def _row_values(job, row, x, root, weight, unit, values):
+    """`_values` of a row, and the entries beside them."""
+    width, more = job.width, job.n - job.width
+    _values(job.kind, x, row * job.x_step, width, root, weight, unit, values)
+    if more > 0:
+        beside, first = pointer(job.beside, unit), (row % job.period) * more
+        for j in range(more):
+            values[width + j] = beside[first + j]
 
 
 @njit
@@ -126,11 +140,11 @@ def forward(job_at):
         for row in range(start, stop):
             first, cut, seen = row * job.x_step, n, room.ctypes.data
             if job.kind == NORM:
-                root = _root(x, first, n, job.epsilon)
+                root = _root(x, first, job.width, job.epsilon)
                 roots[row] = root
             if job.kind == PLAIN:
                 seen = job.x + first * room.itemsize
-            _values(job.kind, x, first, n, root, weight, unit, values)
+            _row_values(job, row, x, root, weight, unit, values)
             if job.k < n:
                 keys_of(pointer(seen, unit), 0, n, magnitude, ceiling, keys)
                 threshold, cut = kept_of(keys, n, job.k, threshold, job.stride, ceiling)
@@ -247,12 +261,12 @@ def _masked(g, here, n, mask, result):
 @no_type_check
 def _norm_back(job, x, row, g, here, weight, mask, room, gx, of_weight):
     """The gradient of a row of x through RMSNorm and AbsTopK."""
-    n, first, root = job.n, row * job.x_step, pointer(job.roots, _ZERO)[row]
+    width, first, root = job.width, row * job.x_step, pointer(job.roots, _ZERO)[row]
     kept, magnitude, ceiling = pointer(job.kept, np.int32(0)), narrow(job.magnitude, job.unit), job.ceiling
     threshold, cut, product = kept[2 * row], kept[2 * row + 1], _ZERO
     gradient = room[0]
     for after in range(2):
-        start, stop = (cut, n) if after else (0, cut)
+        start, stop = (cut, width) if after else (0, min(cut, width))
         if start < stop:
             t, part, at, size = narrow(threshold + after, job.unit), slice(start, stop), first + start, stop - start
             given = (magnitude, narrow(ceiling, job.unit), t)
@@ -267,7 +281,32 @@ def _norm_back(job, x, row, g, here, weight, mask, room, gx, of_weight):
                     x, at, size, root, weight[part], *given, g, here + start, gradient[part], of_weight[part]
                 )
     if job.gx != 0:
-        _write_norm(x, first, n, root, product, gradient, job.unit, gx, here)
+        _write_norm(x, first, width, root, product, gradient, job.unit, gx, row * width)
+
+
+@njit
+@no_type_check
+def _write_wide(values, at, size, magnitude, ceiling, threshold, g, here, mask, result):
+    """g * mask where a value was kept, in float32."""
+    for j in range(size):
+        gradient = widened(g[here + j]) * mask[j]
+        result[j] = gradient if _is_kept(values[at + j], magnitude, ceiling, threshold) else _ZERO
+
+
+@njit
+@no_type_check
+def _beside_back(job, row, g, here, mask):
+    """What a row gives the entries beside."""
+    n, width, unit, kept = job.n, job.width, job.unit, pointer(job.kept, np.int32(0))
+    more, threshold, cut = n - width, kept[2 * row], kept[2 * row + 1]
+    beside = pointer(job.beside, unit)
+    first, result = (row % job.period) * more, carray(pointer(job.of_beside + 4 * row * more, _ZERO), more)
+    for after in range(2):
+        start, stop = (max(cut, width), n) if after else (width, cut)
+        if start < stop:
+            given = (narrow(job.magnitude, unit), narrow(job.ceiling, unit), narrow(threshold + after, unit))
+            part, size = slice(start - width, stop - width), stop - start
+            _write_wide(beside, first + start - width, size, *given, g, here + start, mask[start:stop], result[part])
 
 
 @no_type_check
@@ -281,7 +320,8 @@ def backward(job_at):
         pointer(job.gx, unit),
         pointer(job.kept, np.int32(0)),
     )
-    weight, held = carray(pointer(job.weight, _ZERO), n), carray(pointer(job.held, _ZERO), n)
+    width = job.width
+    weight, held = carray(pointer(job.weight, _ZERO), width), carray(pointer(job.held, _ZERO), n)
     mask = carray(pointer(job.mask, _ZERO), n) if job.mask != 0 else np.ones(n, np.float32)
     magnitude, ceiling = narrow(job.magnitude, unit), narrow(job.ceiling, unit)
     row_values, slopes, room = np.empty_like(carray(x, n)), np.empty(n, np.float32), np.empty((2, n), np.float32)
@@ -292,16 +332,18 @@ def backward(job_at):
         if start == stop:
             break
         for row in range(start * BLOCK_ROWS, min(job.rows, stop * BLOCK_ROWS)):
-            sums = 4 * n * (row // BLOCK_ROWS)
-            of_mask = carray(pointer(job.of_mask + sums, _ZERO), n)
-            of_weight = carray(pointer(job.of_weight + sums, _ZERO), n) if job.of_weight != 0 else slopes
+            block = 4 * (row // BLOCK_ROWS)
+            of_mask = carray(pointer(job.of_mask + block * n, _ZERO), n)
+            of_weight = carray(pointer(job.of_weight + block * width, _ZERO), width) if job.of_weight != 0 else slopes
             first, here, threshold, cut = row * job.x_step, row * n, kept[2 * row], kept[2 * row + 1]
             if kind == PLAIN:
                 values, at = x, first
             elif kind != NORM:
                 _values_and_slopes(kind, x, first, n, unit, values, slopes)
             elif job.of_mask != 0:
-                _values(kind, x, first, n, pointer(job.roots, _ZERO)[row], pointer(job.weight, _ZERO), unit, values)
+                _row_values(job, row, x, pointer(job.roots, _ZERO)[row], pointer(job.weight, _ZERO), unit, values)
+            if job.of_beside != 0:
+                _beside_back(job, row, g, here, mask)
             if kind == NORM and (job.gx != 0 or job.of_weight != 0):
                 _norm_back(job, x, row, g, here, weight, mask, room, gx, of_weight)
             for after in range(2):

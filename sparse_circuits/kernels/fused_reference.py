@@ -2,7 +2,7 @@
 
 1. `hold`: m * x + (1 - m) * held, in float32 at least, rounded once.
 2. `keep_norm`, `keep_gelu`, `keep_relu`: a norm or nonlinearity, rounded to the dtype of x, then AbsTopK, then `hold`
-   where a mask is given.
+   where a mask is given. `keep_norm` may put further channels beside the normed ones.
 3. `add_rows`, `cross_entropy`: the bigram table's rows, and the loss, in float32 at least.
 """
 
@@ -25,13 +25,18 @@ def keep_norm(
     weight: Float[Tensor, "n"],
     k: int,
     epsilon: float | None,
-    mask: Float[Tensor, "n"] | None,
-    held: Float[Tensor, "n"] | None,
-) -> Float[Tensor, "*rows n"]:
-    """RMSNorm, AbsTopK."""
+    mask: Float[Tensor, "all"] | None,
+    held: Float[Tensor, "all"] | None,
+    beside: Float[Tensor, "*last channels"] | None = None,
+) -> Float[Tensor, "*rows all"]:
+    """RMSNorm, the channels beside it, AbsTopK."""
     common = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
     normed = F.rms_norm(x.to(common), x.shape[-1:], weight.to(common), epsilon)
-    return _keep(normed.to(x.dtype), k, mask, held)
+    normed = normed.to(x.dtype)
+    if beside is not None:
+        # In this order gradients are summed up in the dtype of `beside`.
+        normed = torch.cat([normed, beside.expand(*x.shape[:-1], -1).to(x.dtype)], dim=-1)
+    return _keep(normed, k, mask, held)
 
 
 def keep_gelu(

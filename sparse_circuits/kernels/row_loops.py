@@ -59,7 +59,10 @@ def select_row(x, y, bits, n, size, unit, past):
 
 @no_type_check
 def rows(job_at):
-    """AbsTopK of `total` rows of `n` entries: x -> y and, where there is room for it, bits, `step` bytes a row."""
+    """AbsTopK of `total` rows of `n` entries: x -> y and, where there is room for it, bits, `step` bytes a row.
+
+    Rows of x lie `x_step` entries apart.
+    """
     job = carray(job_at, 1)[0]
     x, n, k, past = pointer(job.x, job.unit), job.n, job.k, job.past_cache
     magnitude, ceiling = narrow(job.magnitude, job.unit), narrow(job.ceiling, job.unit)
@@ -71,13 +74,14 @@ def rows(job_at):
         if start == stop:
             break
         for row in range(start, stop):
-            keys_of(x, row * n, n, magnitude, ceiling, keys)
+            first = row * job.x_step
+            keys_of(x, first, n, magnitude, ceiling, keys)
             threshold, cut = kept_of(keys, n, k, threshold, job.stride, ceiling)
-            t, here = narrow(threshold, ceiling), row * n * size
+            t, here = narrow(threshold, ceiling), job.x + first * size
             bits = job.bits + row * job.step if job.bits != 0 else 0
             # Memory would have nothing to do while the next threshold is searched for.
-            ahead = job.x + here + n * size if past != 0 else 0
-            keep_row(job.x + here, job.y + here, bits, n, size, t, cut, magnitude, ceiling, past, ahead)
+            ahead = here + job.x_step * size if past != 0 else 0
+            keep_row(here, job.y + row * n * size, bits, n, size, t, cut, magnitude, ceiling, past, ahead)
 
 
 @no_type_check

@@ -83,7 +83,7 @@ def task_from_python(path: str | Path) -> Task:
 def _numbered(path: Path) -> Iterator[tuple[str, str]]:
     """The lines that are not blank, each with its place as `file:line`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin with a mark
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

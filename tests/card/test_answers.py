@@ -1,12 +1,16 @@
 """What the log-odds of a task's two sides say about it."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
-from sparse_circuits.card.answers import Answers, _tendency
-from sparse_circuits.tasks import TASKS
+from sparse_circuits.card.answers import Answers, _tendency, answer, why
+from sparse_circuits.config import GPTConfig
+from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.model import GPT
+from sparse_circuits.tasks import TASKS, Task, Template
 
 LN3 = math.log(3)
 
@@ -46,3 +50,21 @@ def test_scores_by_hand() -> None:
 )
 def test_what_a_high_loss_comes_from(found: Answers, said: str) -> None:
     assert _tendency(TASKS["for_while"], found).startswith(said)
+
+
+def test_templates_of_a_split_smaller_than_asked_for_are_told_apart(packed_corpus: PackedCorpus) -> None:
+    templates = (
+        Template("easy", "$name1 = [$number1", "$name1 = ($number1", "]", ")"),
+        Template("hard", "print($name1, [$number1", "print($name1, ($number1", "]", ")"),
+    )
+    words = {"name": tuple("abcd"), "number": tuple("123456")}
+    task = Task("closing", "Close what is open.", {"report": templates}, {"report": words})
+    model = GPT(GPTConfig(vocab_size=packed_corpus.tokenizer.vocab_size, n_layer=1, d_model=8, n_head=1))
+    model.tokenizer = packed_corpus.tokenizer
+    with pytest.warns(UserWarning, match="48 distinct pairs"):
+        answered = answer(model, [task], 128, ["report"])[0]["closing"]["report"]
+    with pytest.warns(UserWarning, match="48 distinct pairs"):
+        pairs = task.pairs(packed_corpus.tokenizer, "report", 128)
+    right = torch.tensor([4.0 if pair.template == "easy" else 0.0 for pair in pairs])
+    found = dataclasses.replace(answered, odds=torch.cat([right, right]))
+    assert "the loss goes from 0.02 ('easy') to 0.69 ('hard')" in why(model, task, {"report": found})

@@ -9,7 +9,7 @@ from command_line import Run, one_line
 from small_runs import Finished
 
 from sparse_circuits import checkpoint, presets, shipped
-from sparse_circuits.circuits.means import means_for
+from sparse_circuits.circuits.means import means_for, write_means
 from sparse_circuits.config import LoopConfig, PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.tasks import TASKS
@@ -73,6 +73,20 @@ def test_a_card_of_another_corpus_says_so(run: Run, model: Path, packed_corpus: 
     assert not (model / "card.md").exists()
 
 
+@pytest.mark.parametrize("change", [{"seed": 1}, {"validation_fraction": 0.2}, {"validation_fraction": 0.01}])
+def test_real_code_that_may_have_been_trained_on_is_told(
+    run: Run, model: Path, packed_corpus: PackedCorpus, tmp_path: Path, change: dict[str, float]
+) -> None:
+    real = Path(shutil.copytree(packed_corpus.folder, tmp_path / "real"))
+    manifest = json.loads((real / "manifest.json").read_text())
+    (real / "manifest.json").write_text(json.dumps(manifest | change))
+    flags = ["--model", model, "--corpus", packed_corpus.folder, "--real", real, "--tokens", 64]
+    assert run("card", *flags, "--out", tmp_path / "c.md").status == 0
+    held_out = change == {"validation_fraction": 0.01}
+    assert json.loads((tmp_path / "c.json").read_text())["real"]["held_out"] is held_out
+    assert ("NOT held out for certain" in (tmp_path / "c.md").read_text()) is not held_out
+
+
 def test_what_a_card_cannot_be_made_of(run: Run, model: Path, packed_corpus: PackedCorpus) -> None:
     flags = ["card", "--model", model, "--corpus", packed_corpus.folder]
     assert "expected a file that ends in .md" in one_line(run(*flags, "--out", "card.json"))
@@ -91,6 +105,8 @@ def test_what_ships_needs_nothing_else(run: Run, finished: Finished, small_spars
     assert after.state_dict()["bigram_table"].equal(table.half().float())
     assert after.blocks[0].mlp.c_fc.bias.equal(before.blocks[0].mlp.c_fc.bias)
     train = json.loads((small_sparse / "train.json").read_text())
+    assert str(finished.config.out.parent) not in (small_sparse / "train.json").read_text()
+    assert train["config"]["corpus"] == str(Path("runs/corpus"))
     assert json.loads((small_sparse / "card.json").read_text())["loss"]["model"] == pytest.approx(
         train["validation_loss"], abs=0.1
     )
@@ -147,3 +163,21 @@ def test_the_demo_prunes_the_model_that_ships(run: Run, small_sparse: Path, task
     second = run("demo", "--task", task_file, "--json")
     assert second.err == ""
     assert json.loads(second.out)["model"]["folder"] == "small-sparse"
+
+
+def test_the_demo_prunes_again_when_another_model_ships(
+    run: Run, small_sparse: Path, task_file: Path, monkeypatch
+) -> None:
+    config = PruneConfig(target_loss=5.0, batch_pairs=4, eval_pairs=4, loop=LoopConfig(steps=2))
+    monkeypatch.setattr(presets, "shipped_prune", lambda: config)
+    assert run("demo", "--task", task_file).status == 0
+    other = checkpoint.load(small_sparse)
+    other.blocks[0].mlp.c_fc.bias.data += 0.01
+    before = checkpoint.model_hash(checkpoint.load(small_sparse))
+    means = means_for(checkpoint.load(small_sparse), None, 10)
+    checkpoint.save(other, small_sparse)
+    write_means(small_sparse / "means.safetensors", means, checkpoint.model_hash(other))
+    again = run("demo", "--task", task_file, "--json")
+    assert again.status == 0
+    assert "a circuit that is there is not used" in again.err
+    assert json.loads(again.out)["model"]["hash"] not in (before, "")

@@ -61,6 +61,12 @@ def test_wrong_files_of_prompts(run: Run, model: Path, tmp_path: Path, name: str
     assert message in one_line(run("generate", "--model", model, "--prompts", tmp_path / name))
 
 
+def test_a_file_of_prompts_as_windows_writes_it(run: Run, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_bytes(b"\xef\xbb\xbfx = 1\r\ny\r\n")
+    result = run("generate", "--model", model, "--prompts", tmp_path / "p.txt", "--max-new-tokens", 1, "--json")
+    assert [each["prompt"] for each in json.loads(result.out)] == ["x = 1", "y"]
+
+
 def test_prompts_from_two_places(run: Run, model: Path) -> None:
     flags = ["generate", "--model", model, "--prompt", "x", "--prompts", "y"]
     assert one_line(run(*flags)) == "--prompt and --prompts are both given; choose one"

@@ -61,6 +61,11 @@ def siblings(out: Path) -> list[str]:
     return sorted(path.name for path in out.parent.iterdir())
 
 
+def test_the_root_of_the_disk_is_no_place_for_a_corpus() -> None:
+    with pytest.raises(InputError, match="is the root of the disk"):
+        build_corpus(CorpusConfig(out=Path(Path.cwd().anchor), idioms=0.01), progress=False)
+
+
 def test_every_document_is_there_once_and_in_one_split(tmp_path: Path) -> None:
     texts = [*numbered("x", 300), "<|endoftext|>\n", "é\r\n\x00", "no line end"]
     corpus = pack(tmp_path / "corpus", texts)

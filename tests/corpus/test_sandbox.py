@@ -62,5 +62,39 @@ def test_writing_elsewhere_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "os.remove({0!r})",
+        "os.rename({0!r}, 'taken.txt')",
+        "os.rename('errors', {0!r})",
+        "os.truncate({0!r}, 0)",
+        "os.chmod({0!r}, 0)",
+        "os.rmdir(os.path.dirname({0!r}))",
+        "os.mkdir({0!r} + '.new')",
+        "os.symlink({0!r}, 'link')\nopen('link', 'w')",
+        "shutil.rmtree(os.path.dirname({0!r}))",
+        "open({0!r}.encode(), 'w')",
+        "os.open(pathlib.Path({0!r}), os.O_WRONLY)",
+        "pathlib.Path({0!r}).unlink()",
+    ],
+)
+def test_nothing_elsewhere_is_changed(change: str, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("kept")
+    mode = kept.stat().st_mode
+    found = failures([f"import os, pathlib, shutil\n\n{change.format(str(kept))}\n"])
+    assert "not allowed here" in found[0]
+    assert (kept.read_text(), kept.stat().st_mode, len(list(tmp_path.iterdir()))) == ("kept", mode, 1)
+
+
+def test_a_program_has_its_own_folder_to_itself() -> None:
+    text = (
+        "import os, shutil\n\nos.mkdir('a')\nopen('a/b', 'w').close()\nos.rename('a/b', 'a/c')\n"
+        "os.symlink('a', 'l')\nos.remove('l')\nos.remove('a/c')\nos.mkdir('a/d')\nshutil.rmtree('a')\nprint('é')\n"
+    )
+    assert failures([text]) == {}
+
+
 def test_an_endless_loop_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert failures(["while True:\n    pass\n", "print(1)\n"], seconds=1) == {0: "stopped by signal 24"}

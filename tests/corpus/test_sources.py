@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sparse_circuits.corpus import sources
 from sparse_circuits.corpus.sources import FolderSource, IdiomsSource, InstalledSource
 from sparse_circuits.errors import InputError
 
@@ -164,6 +165,16 @@ def test_the_installation_has_known_files(monkeypatch: pytest.MonkeyPatch, tmp_p
     library = write(tmp_path / "lib", {"json.py": "j = 1\n", "test/t.py": "t = 1\n", "site-packages/p.py": "p = 1\n"})
     monkeypatch.setattr(InstalledSource, "roots", staticmethod(lambda: [library, library / "site-packages"]))
     assert list(InstalledSource().documents()) == ["j = 1\n", "p = 1\n"]
+
+
+def test_the_installation_leaves_this_package_out_which_holds_the_templates_of_the_tasks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    library = write(tmp_path.resolve(), {"sparse_circuits/tasks/quotes.py": "q = 1\n", "json.py": "j = 1\n"})
+    monkeypatch.setattr(InstalledSource, "roots", staticmethod(lambda: [library]))
+    assert "q = 1\n" in list(InstalledSource().documents())
+    monkeypatch.setattr(sources, "OWN", library / "sparse_circuits")
+    assert list(InstalledSource().documents()) == ["j = 1\n"]
 
 
 def test_idioms_stop_at_the_program_that_reaches_the_size() -> None:

@@ -45,6 +45,7 @@ for keep in (fused.keep_gelu, fused.keep_relu):
 both(lambda x, mask: fused.keep_hold(x, 15, mask, held), x, mask)
 both(lambda x, weight: fused.keep_norm(x, weight, 15), x, weight)
 both(lambda x, weight, mask: fused.keep_norm(x, weight, 15, None, mask, held), x, weight, mask)
+both(lambda x, weight, beside: fused.keep_norm(x, weight, 15, None, None, None, beside), x, weight, numbers(70, 6))
 sparse = numbers(50, 60) * (torch.rand(50, 60, generator=generator) < 0.2)
 matrix = SparseMatrix.from_dense(sparse)
 for positions in (1, 3, 70):

@@ -74,6 +74,13 @@ def test_text_is_taken_literally(tmp_path: Path) -> None:
     )
 
 
+def test_a_mark_at_the_start_of_the_file_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    plain = get_task(write(path, line(0), line(1))).version
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert get_task(path).version == plain
+
+
 @pytest.mark.parametrize("right_b", ["absent", None])
 def test_without_right_b_the_question_is_one_token(tmp_path: Path, right_b: str | None) -> None:
     assert get_task(write(tmp_path / "t.jsonl", line(right_b=right_b))).loss == "one_token"
