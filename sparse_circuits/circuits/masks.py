@@ -10,7 +10,8 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 
 Options: removed nodes take other prompts' values instead (`ablation`), some of them come back in every step
 (`restore`), one mask serves channel c of q and of k (`tie_qk`), the final norm keeps the full model's scale
-(`final_norm`), the loss is that of calibrated logits (`calibrated`), learning starts from given masks or among given nodes.
+(`final_norm`), the loss is that of calibrated logits (`calibrated`), learning starts from given masks or stays among
+given nodes.
 """
 
 import dataclasses

@@ -37,11 +37,12 @@ def notes(circuit: Circuit) -> list[str]:
     """What speaks against believing the circuit, one sentence each."""
     target = circuit.config.target_loss
     losses = circuit.found.get("losses", {})
+    kind = "calibrated" if circuit.config.calibrated else "circuit"
     found = [
-        f"on the {split} split the circuit's loss is {losses[split]['circuit']:.3f} (the model's "
+        f"on the {split} split the circuit's loss is {losses[split][kind]:.3f} (the model's "
         f"{losses[split]['model']:.3f}), above the target {target:g}: it does not hold there"
         for split in ("report", "ood")
-        if split in losses and losses[split]["circuit"] > target
+        if split in losses and losses[split][kind] > target
     ]
     if losses and min(split["empty"] for split in losses.values()) <= target:
         found.append("the empty circuit meets the target too: the target is too high to say anything")

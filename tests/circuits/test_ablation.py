@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -78,6 +78,7 @@ def test_with_constants_as_counterparts_it_is_hold_and_so_are_its_gradients(rand
     assert results[0][1].count_nonzero() > space.total / 2
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(2, 40), st.integers(0, 10_000))
 def test_donors_are_other_pairs_each_once(pairs: int, seed: int) -> None:
     rows = torch.zeros(2 * pairs, dtype=torch.int64)
@@ -143,6 +144,7 @@ def test_resampling_everything_gives_the_other_prompts_answer(random_model, exam
     torch.testing.assert_close(last_logits(model, examples, everything), full, rtol=1e-5, atol=1e-5)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.floats(0, 1), st.integers(0, 99))
 def test_restoring_brings_back_the_share_asked_for(choice: list[bool], fraction: float, seed: int) -> None:
     kept = torch.tensor(choice)

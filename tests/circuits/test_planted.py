@@ -69,3 +69,11 @@ def test_tied_masks_keep_the_query_beside_its_key() -> None:
     q, k = (tied.scores[tied.space.slices[f"0.attn.{name}"]] for name in "qk")
     assert q.tolist() == k.tolist()
     assert found(replace(planted.CONFIG, tie_qk=True)).nodes == planted.NODES
+
+
+def test_a_calibrated_target_needs_less() -> None:
+    """Which quote it was still shows in one neuron alone, and without attention: not strongly, but surely."""
+    circuit = found(replace(planted.CONFIG, calibrated=True))
+    assert circuit.loss("calibrate", calibrated=True) <= 0.1 < circuit.loss("calibrate")
+    assert circuit.size < sum(map(len, planted.NODES.values()))
+    assert all(set(channels) <= set(planted.NODES[site]) for site, channels in circuit.nodes.items())

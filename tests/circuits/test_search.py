@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import last_logits
 from sparse_circuits.circuits.means import Means
-from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.circuits.nodes import Hold, NodeSpace
 from sparse_circuits.circuits.search import (
     NEIGHBOURS,
     Evaluator,
@@ -71,6 +72,7 @@ def test_the_best_scored_nodes_are_kept() -> None:
     assert kept.nonzero().squeeze(1).tolist() == [0, 1, 3, 7, 20]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 32), st.integers(0, 32))
 def test_the_smallest_size_is_found_where_the_loss_falls_with_size(threshold: int, learned: int) -> None:
     """Wherever training stopped, beyond the trained count too, and in few evaluations."""
@@ -81,7 +83,7 @@ def test_the_smallest_size_is_found_where_the_loss_falls_with_size(threshold: in
     assert len(evaluate.asked) == len(set(evaluate.asked)) <= 1 + 2 * 6 + NEIGHBOURS
 
 
-@settings(max_examples=200)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from([0.0, 0.1, 0.11, 1.0, math.nan, math.inf]), min_size=33, max_size=33), st.integers(0, 32)
 )
@@ -120,6 +122,7 @@ def without(kept: Tensor, node: int) -> Tensor:
     return fewer
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**9))
 def test_after_cleaning_no_node_can_go(seed: int) -> None:
     loss, kept, estimate = random_loss(seed)
@@ -240,3 +243,36 @@ def test_what_a_set_lacks_comes_back_most_promising_first() -> None:
     # Nothing helps, or nothing promises to.
     assert complete(by_size([9.0] * 33), kept, 0.1) is None
     assert complete(Synthetic(lambda kept: 9.0, estimate), kept, 0.1) is None
+
+
+def test_calibrated_losses_and_their_slopes(random_model, quote_task: Task) -> None:
+    """The loss after scale and shift are fitted, and what a small step of each mask does to it, both fitted anew."""
+    model = random_model(abs_topk=None).double()
+    examples = quote_task.examples(model.tokenizer, "prune", 5, block_size=24)
+    space = NodeSpace(model.config)
+    held = torch.zeros(space.total, dtype=torch.float64)
+    evaluate = Evaluator(model, examples, held, calibrated=True)
+    kept = torch.arange(space.total) % 3 != 0
+
+    def loss(mask: Tensor) -> float:
+        logits = last_logits(model, examples, Hold(space, mask, held))
+        return float(calibrate(logits, examples).losses(logits, examples).mean())
+
+    raw = Evaluator(model, examples, held)(kept)
+    assert evaluate(kept) == pytest.approx(loss(kept.double()))
+    assert 0.1 < evaluate(kept) < raw
+    assert evaluate(kept, limit=0.01) > 0.01
+    estimate = evaluate.attribution(kept)
+    for node in estimate.abs().argsort(descending=True)[:2].tolist():
+        step = 3e-2 * torch.nn.functional.one_hot(torch.tensor(node), space.total)
+        slope = (loss(kept.double() - step) - loss(kept.double() + step)) / 6e-2
+        assert float(estimate[node]) == pytest.approx(slope, rel=5e-2)
+
+
+def test_a_loss_above_the_limit_is_infinite_or_itself(quotes: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparse_circuits.circuits.logits.ROWS_PER_BATCH", 2)
+    nothing = torch.zeros(quotes.space.total, dtype=torch.bool)
+    loss = quotes(nothing)
+    assert quotes(nothing, limit=loss) == loss
+    assert quotes(nothing, limit=0.9 * loss) in (loss, math.inf)
+    assert quotes(nothing, limit=0.1 * loss) == math.inf
