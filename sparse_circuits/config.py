@@ -239,6 +239,8 @@ class TrainConfig:
     sparsely multiplied matrices in between. Removed weights can come back at the dense steps only."""
     dw_every: int = 8
     """Steps from one dense weight gradient to the next, when amortized."""
+    stop_after: int | None = None
+    """Stop after so many steps, whatever is left of the schedules: when a model is as good as another one, say."""
     eval_every: int = 200
     """Steps between validation losses."""
     eval_tokens: int = 65_536
@@ -255,6 +257,16 @@ class TrainConfig:
             "dw is amortized with products=dense, but only matrices that are multiplied sparsely have live entries; "
             "choose products=auto, or dw=dense",
         )
+        require(
+            self.stop_after is None or 1 <= self.stop_after <= self.loop.steps,
+            f"stop_after is {self.stop_after}; it must be from 1 to the {self.loop.steps} steps of the schedules",
+        )
+        arrived = self.sparsity.density == 1 or self.last_step >= self.sparsity.density_end * self.loop.steps
+        require(
+            arrived,
+            f"stop_after is {self.stop_after}, before the density is down to {self.sparsity.density:g} at step "
+            f"{math.ceil(self.sparsity.density_end * self.loop.steps)}; stop later, or lower density_end",
+        )
         require(self.eval_every >= 1, f"eval_every is {self.eval_every}; it must be at least 1")
         require(self.eval_tokens >= 1, f"eval_tokens is {self.eval_tokens}; it must be at least 1")
         require(
@@ -266,6 +278,16 @@ class TrainConfig:
             f"bigram_table is fixed with bigram_start={self.bigram_start}; choose bigram_start=counts, or "
             "bigram_table=learned",
         )
+
+    @property
+    def last_step(self) -> int:
+        """The number of steps that are run."""
+        return self.loop.steps if self.stop_after is None else self.stop_after
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen in all steps."""
+        return self.last_step * self.batch_size * self.model.block_size
 
 
 def mask_loop() -> LoopConfig:

@@ -129,6 +129,7 @@ def small_dense_train(corpus: Path = Path("runs/corpus"), out: Path = Path("runs
         sparsity=SparsityConfig(density=1.0),
         loop=replace(sparse.loop, steps=7000, learning_rate=2e-3),
         dw="dense",
+        stop_after=5092,
     )
 
 

@@ -106,13 +106,13 @@ class _Run:
     def finish(self) -> GPT:
         """Run to the last step and write the model folder."""
         started = time.monotonic() - self.seconds_before
-        with Bar("train", self.config.loop.steps, self.progress) as bar, _interruptible() as stop:
+        with Bar("train", self.config.last_step, self.progress) as bar, _interruptible() as stop:
             bar.say(self._opening())
             for step in self._steps():
                 self._report(step, bar, time.monotonic() - started)
                 # After the last step too: the closing measurement takes a while, and it may be interrupted.
                 due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
-                if due or stop.is_set() or step.step == self.config.loop.steps:
+                if due or stop.is_set() or step.step == self.config.last_step:
                     self._save_checkpoint(time.monotonic() - started)
                 if stop.is_set():
                     bar.say(f"stopped after step {self.loop.step}; continue with --resume --out {self.out}")
@@ -120,7 +120,7 @@ class _Run:
         return self._write_model(time.monotonic() - started)
 
     def _opening(self) -> str:
-        tokens = self.config.loop.steps * self.config.batch_size * self.config.model.block_size
+        tokens = self.config.tokens
         available = len(self.objective.corpus.train)
         return (
             f"{sum(p.numel() for p in self.model.parameters()):,} parameters, density "
@@ -129,8 +129,10 @@ class _Run:
         )
 
     def _steps(self) -> Iterator[StepLog]:
+        steps = iter(self.loop)
         try:
-            yield from self.loop
+            while self.loop.step < self.config.last_step:
+                yield next(steps)
         except Diverged as error:
             raise Diverged(f"{error}; {self._last_good()}") from None
 
@@ -142,7 +144,7 @@ class _Run:
     def _report(self, step: StepLog, bar: Bar, seconds: float) -> None:
         """Log the step, and the validation loss where it is due."""
         size = self.config.batch_size * self.config.model.block_size
-        last = step.step == self.config.loop.steps
+        last = step.step == self.config.last_step
         if step.step % LOG_EVERY == 0 or step.step == 1 or last:
             line = {
                 "step": step.step,
@@ -224,8 +226,7 @@ class _Run:
                 f"the validation loss is {loss} after the last step; lower the learning rate; {self._last_good()}"
             )
         checkpoint.save(self.model, self.out)
-        tokens = self.config.loop.steps * self.config.batch_size * self.config.model.block_size
-        results = {"validation_loss": loss, "tokens": tokens, "seconds": round(seconds, 1)}
+        results = {"validation_loss": loss, "tokens": self.config.tokens, "seconds": round(seconds, 1)}
         write_json(self.out / "train.json", self._description(**results))
         (self.out / "checkpoint.safetensors").unlink(missing_ok=True)
         return self.model

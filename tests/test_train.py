@@ -281,6 +281,30 @@ def test_a_poisoned_parameter_is_named_and_never_saved(
     assert not (patient.out / "model.safetensors").exists()
 
 
+def test_a_run_that_stops_early_follows_the_whole_schedule_until_then(
+    finished: Finished, packed_corpus: PackedCorpus, tmp_path: Path
+) -> None:
+    stop = STEPS - 7
+    model = train(settings(packed_corpus, tmp_path, stop_after=stop), progress=False)
+    whole = [line for line in log_of(finished.config.out) if "loss" in line]
+    early = [line for line in log_of(tmp_path) if "loss" in line]
+    assert early[:-1] == whole[: len(early) - 1]
+    assert early[-1]["step"] == stop
+    described = json.loads((tmp_path / "train.json").read_text())
+    assert described["tokens"] == stop * 8 * 32
+    weight = model.get_parameter("h.0.mlp.c_fc.weight")
+    assert int(weight.count_nonzero()) == weight.numel() // 4
+    assert not torch.equal(weight, load(finished.config.out).get_parameter("h.0.mlp.c_fc.weight"))
+
+
+@pytest.mark.parametrize(("stop", "words"), [(0, "from 1 to"), (STEPS + 1, "from 1 to"), (2, "before the density")])
+def test_a_run_cannot_stop_beyond_its_schedule_or_before_it_is_sparse(
+    packed_corpus: PackedCorpus, tmp_path: Path, stop: int, words: str
+) -> None:
+    with pytest.raises(InputError, match=f"stop_after is {stop}.*{words}"):
+        settings(packed_corpus, tmp_path, stop_after=stop)
+
+
 # --- refusals ---
 
 

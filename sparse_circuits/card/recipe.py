@@ -25,7 +25,7 @@ def recipe(folder: Path, machine: str | None = None) -> dict[str, Any] | None:
     return {
         "command": command_line(config),
         "seed": config.loop.seed,
-        "steps": config.loop.steps,
+        "steps": config.last_step,
         "tokens": described.get("tokens"),
         "hours": round(seconds / 3600, 3) if isinstance(seconds, int | float) else None,
         "machine": machine or described.get("machine"),
