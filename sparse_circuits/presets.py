@@ -121,7 +121,7 @@ def small_train(
 
 
 def small_dense_train(corpus: Path = Path("runs/corpus"), out: Path = Path("runs/model")) -> TrainConfig:
-    """The dense model that ships beside it: of half the width, trained until it is as good as the sparse one."""
+    """The dense model that ships beside it: of half the width, stopped when it is about as good as the sparse one."""
     sparse = small_train(corpus, out)
     return replace(
         sparse,
