@@ -14,6 +14,7 @@ import shutil
 import sys
 import sysconfig
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -100,16 +101,17 @@ def with_steps(config: TrainConfig, steps: int) -> TrainConfig:
     return dataclasses.replace(config, loop=dataclasses.replace(config.loop, steps=steps))
 
 
-def mean_step_seconds(config: TrainConfig) -> float:
-    """Seconds a training step takes here on average, from a few of each part of the schedule.
+def mean_step_seconds(config: TrainConfig, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds by `clock` that a training step takes here on average, from a few of each part of the schedule.
 
     While the density falls the products are dense for the most part; afterwards they are as sparse as the weights.
     """
     falling = config.sparsity.density_end if config.sparsity.density < 1 else 0.0
-    return falling * step_seconds(config, falling / 2) + (1 - falling) * step_seconds(config, (1 + falling) / 2)
+    at_first, later = (step_seconds(config, share, clock) for share in (falling / 2, (1 + falling) / 2))
+    return falling * at_first + (1 - falling) * later
 
 
-def step_seconds(config: TrainConfig, share: float) -> float:
+def step_seconds(config: TrainConfig, share: float, clock: Callable[[], float]) -> float:
     """Mean seconds of a few steps from this share of all on, on a model that is thrown away."""
     corpus = PackedCorpus.load(config.corpus)
     shape = dataclasses.replace(config.model, vocab_size=corpus.tokenizer.vocab_size)
@@ -118,10 +120,10 @@ def step_seconds(config: TrainConfig, share: float) -> float:
     steps = iter(loop)
     next(steps)  # compiles the kernels, and brings the weights to their density
     next(steps)
-    started = time.perf_counter()
+    started = clock()
     for _ in range(PROBE_STEPS):
         next(steps)
-    return (time.perf_counter() - started) / PROBE_STEPS
+    return (clock() - started) / PROBE_STEPS
 
 
 if __name__ == "__main__":
