@@ -19,6 +19,11 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
+def has(module: str, name: str) -> bool:
+    """Whether `from module import name` works: a module that nothing has imported yet is no attribute."""
+    return hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}") is not None
+
+
 COMMANDS = [
     (page.name, line)
     for page in PAGES
@@ -50,10 +55,18 @@ def test_python_examples_compile_and_import_what_exists(page: Path) -> None:
     for block in blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sparse_circuits"):
-                module = importlib.import_module(node.module)
-                assert all(hasattr(module, alias.name) for alias in node.names)
+                assert all(has(node.module, alias.name) for alias in node.names)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "sc":
                 assert hasattr(importlib.import_module("sparse_circuits"), node.attr)
+
+
+def test_the_task_in_the_docs_has_pairs_in_every_split(tmp_path: Path) -> None:
+    from sparse_circuits.tasks import SPLITS, get_task
+
+    (example,) = blocks(ROOT / "docs" / "tasks.md", "json")
+    path = tmp_path / "mine.jsonl"
+    path.write_text(example)
+    assert get_task(path).splits == SPLITS
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -82,7 +82,7 @@ def drop_edges(
         present = edges(without(model, dropped, constants), evaluate.space.by_site(kept))
         measures = EdgeMeasures(evaluate, kept, present, dropped, constants)
         everything = torch.ones(len(present), dtype=torch.bool)
-        left = drop_unneeded(measures, everything, target, progress, exact=len(present) <= MEASURED)
+        left = drop_unneeded(measures, everything, target, progress, len(present) <= MEASURED, "edges")
         dropped = measures.gone(left)
         twin = evaluate.on(without(model, dropped, constants))
         fewer = drop_unconnected(twin, kept, target)

@@ -172,5 +172,6 @@ def _add_losses(table: Table, found: SetLosses) -> None:
 def _table(title: str, columns: Sequence[str], caption: str) -> Table:
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        # Where it is narrow a name such as 0.mlp.resid_delta goes on in the next line: cut short it would say nothing.
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
     return table

@@ -148,7 +148,7 @@ def training_corpus(model: GPT, need: str = "ablation means need") -> Path:
         raise InputError(f"{described} does not say which corpus; give a packed one (--corpus, or text=)") from error
     if not (corpus / "manifest.json").exists():
         raise InputError(
-            f"{need} held-out text, and the corpus the model was trained on is gone from {corpus}; "
-            "give one packed with the same tokenizer (--corpus, or text=)"
+            f"{need} held-out text, and the corpus the model was trained on is not in {corpus}; give one packed with "
+            f"the same tokenizer (--corpus, or text=), as `sparse-circuits corpus --tokenizer {model.folder}` packs it"
         )
     return corpus

@@ -85,7 +85,8 @@ def prune(
     if not full <= config.target_loss:
         raise InputError(
             f"the model's own loss on {task.name} is {full:.3f}, above the target {config.target_loss:g}: no circuit "
-            "can be found for what the model does not do; raise the target or train longer"
+            "can be found for what the model does not do; raise the target, train longer, or choose a task it does "
+            "(`sparse-circuits tasks --model` asks it all)"
         )
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:

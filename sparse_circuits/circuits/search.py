@@ -100,7 +100,9 @@ def drop_unconnected(evaluate: Evaluator, kept: Mask, target: float) -> Mask:
     return joined if evaluate(joined) <= max(target, evaluate(kept)) else kept
 
 
-def drop_unneeded(measures: Measures, kept: Mask, target: float, progress: bool = False, exact: bool = True) -> Mask:
+def drop_unneeded(
+    measures: Measures, kept: Mask, target: float, progress: bool = False, exact: bool = True, what: str = "nodes"
+) -> Mask:
     """Remove what is least missed, nodes or edges, while the loss stays at most `target`.
 
     1. Order what is kept by a first-order estimate of its cost. Find by bisection the longest start of that order whose
@@ -111,8 +113,9 @@ def drop_unneeded(measures: Measures, kept: Mask, target: float, progress: bool 
 
     Args:
         exact: whether to take the steps 2 and 3.
+        what: of which things, for the progress bar.
     """
-    with Bar("clean", int(kept.sum()), progress) as bar:
+    with Bar(f"clean {what}", int(kept.sum()), progress) as bar:
         while True:
             costs = measures.attribution(kept)
             order = ranked(-costs)

@@ -79,7 +79,7 @@ def _sizes(circuit: Circuit) -> Table:
     if circuit.dropped:
         table.add_row("with all edges between its nodes", f"{circuit.size:,}", f"{len(circuit.node_edges):,}")
     table.add_row("the circuit", f"{circuit.size:,}", f"{len(circuit.edges):,}", style="bold")
-    table.caption = f"beside them: {into:,} embedding and {out:,} unembedding weights"
+    table.caption = f"beside: {into:,} embedding, {out:,} unembedding weights"
     return table
 
 

@@ -232,7 +232,10 @@ class Task:
         if split not in SPLITS:
             raise InputError(f"no split {split!r}: the splits are {', '.join(SPLITS)}")
         if split not in self.splits:
-            raise InputError(f"task {self.name!r} has no {split!r} split, only {', '.join(self.splits)}")
+            raise InputError(
+                f"task {self.name!r} has no {split!r} split, only {', '.join(self.splits)}; choose one of these, or"
+                f' give the task some for {split!r} (in a .jsonl file a line with "split": "{split}")'
+            )
         return self.templates[split]
 
 

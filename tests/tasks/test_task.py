@@ -157,7 +157,7 @@ def test_fingerprint_follows_the_content() -> None:
     ("split", "n", "message"),
     [
         ("train", 5, "no split 'train': the splits are prune, calibrate, report, ood"),
-        ("ood", 5, "task 'small' has no 'ood' split, only prune"),
+        ("ood", 5, "task 'small' has no 'ood' split, only prune; choose one of these, or give"),
         ("prune", 0, "0 pairs asked: ask for at least 1"),
     ],
 )

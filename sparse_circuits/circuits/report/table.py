@@ -11,6 +11,8 @@ from sparse_circuits.circuits.report.rows import POINTS, Card, Row, Verdict
 
 FILE_WIDTH = 140
 """Columns where the output is no terminal."""
+SENTENCES_BESIDE = 110
+"""Columns from which sentences stand in the table; on a narrower terminal they come below it."""
 MARKS: dict[Verdict, str] = {"holds": "+", "weak": "~", "fails": "X", "not measured": "-"}
 _STYLES: dict[Verdict, str] = {"holds": "blue", "weak": "yellow", "fails": "bold red", "not measured": "dim"}
 
@@ -31,16 +33,23 @@ def print_card(card: Card, console: Console | None = None, sentences: bool = Tru
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("interval", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("in words", ratio=1)
+    beside = console.width >= SENTENCES_BESIDE
+    if beside:
+        table.add_column("in words", ratio=1)
+    below = []
     for point in POINTS:
         for place, row in enumerate(row for row in card.rows if row.point == point):
             said = row.sentence if sentences or row.verdict in ("weak", "fails") else ""
             verdict = f"{MARKS[row.verdict]} {row.verdict}"
             number = str(point) if place == 0 else ""
-            table.add_row(number, row.name, value_text(row), interval_text(row), verdict, said,
-                          style=None if row.verdict == "holds" else _STYLES[row.verdict])  # fmt: skip
+            cells = [number, row.name, value_text(row), interval_text(row), verdict, *([said] if beside else [])]
+            table.add_row(*cells, style=None if row.verdict == "holds" else _STYLES[row.verdict])
+            if said and not beside:
+                below.append(f"{point} {row.name}: {said}")
         table.add_section()
     console.print(table, markup=False)
+    for line in below:
+        console.print(line, markup=False)
     console.print(f"verdict: {card.verdict.upper()}. {card.line}", markup=False, soft_wrap=True)
     for warning in card.warnings:
         console.print(f"control: {warning}", markup=False, soft_wrap=True)

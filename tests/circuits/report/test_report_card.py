@@ -3,6 +3,7 @@
 The quote model's last residual is (0, 0, 1, a, 0, ...) with a = +-`answer(word)`, worked out in `test_circuit`.
 """
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -10,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from known_circuit import CONFIG
+from rich.console import Console
 
 from sparse_circuits.circuits.calibration import Calibration
 from sparse_circuits.circuits.circuit import Circuit
@@ -20,6 +22,7 @@ from sparse_circuits.circuits.report.build import fingerprint, known
 from sparse_circuits.circuits.report.internals import inside, varying
 from sparse_circuits.circuits.report.necessity import random_sets
 from sparse_circuits.circuits.report.subject import QUICK, Subject
+from sparse_circuits.circuits.report.table import print_card
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task
@@ -259,3 +262,18 @@ def test_a_target_of_calibrated_loss_is_judged_by_calibrated_loss(circuit: Circu
     assert card.verdict == "fails"
     for key in ("restored_10", "restored_50", "restored_worst", "frozen_norm"):
         assert card.row(key).value == pytest.approx(calibrated.value, rel=1e-3)
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_sentences_are_legible_at_any_width(width: int) -> None:
+    about = {"task": "t", "nodes": 3, "edges": 2, "pairs": 8}
+    sentence = "With the removed nodes held at zero instead, the circuit's loss is no better than guessing."
+    long = Row(2, "zero", "same answer as the model, out of distribution", sentence, "fails", 0.5, (0.25, 0.75), "nats")
+    written = io.StringIO()
+    print_card(Card(about, (long,)), Console(file=written, force_terminal=True, color_system=None, width=width))
+    table, _, after = written.getvalue().partition("verdict: ")
+    assert "…" not in table
+    assert all(len(line) <= width for line in table.splitlines())
+    # On a narrow terminal a column of sentences would be a few letters wide.
+    assert (f"2 {long.name}: {sentence}" in " ".join(table.split())) == (width == 80)
+    assert "WEAK" in after
