@@ -38,7 +38,8 @@ def draw(circuit: sc.Circuit) -> plt.Figure:
         for x, (site, channels) in enumerate(circuit.nodes.items())
         for y, channel in enumerate(channels)
     }
-    figure, axes = plt.subplots(figsize=(1.35 * len(columns) + 1, 4.2), layout="constrained")
+    tallest = max(map(len, circuit.nodes.values()))
+    figure, axes = plt.subplots(figsize=(1.35 * len(columns) + 1, 1.5 + 0.27 * tallest), layout="constrained")
     for start, end in residual_links(circuit):
         (x0, y0), (x1, y1) = place[start], place[end]
         axes.plot([x0, x1], [y0, y1], color=STREAM, linewidth=1, linestyle="--", zorder=1)
@@ -46,14 +47,14 @@ def draw(circuit: sc.Circuit) -> plt.Figure:
     for edge in circuit.edges:
         draw_edge(axes, edge, place, largest)
     for (_, channel), (x, y) in place.items():
-        axes.scatter(x, y, s=90, color="white", edgecolors=INK, linewidths=1.2, zorder=3)
-        axes.annotate(str(channel), (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=8, color=INK)
+        axes.scatter(x, y, s=190, color="white", edgecolors=INK, linewidths=1.0, zorder=3)
+        axes.annotate(str(channel), (x, y), ha="center", va="center", fontsize=6.5, color=INK, zorder=4)
     axes.set_xticks(
         range(len(columns)), [f"{site.rsplit('.', 1)[0]}\n{PANES[site.rsplit('.', 1)[1]]}" for site in columns]
     )
     axes.tick_params(length=0, labelsize=8, colors=INK)
     axes.set_yticks([])
-    axes.margins(x=0.04, y=0.14)
+    axes.margins(x=0.04, y=0.05)
     axes.spines[:].set_visible(False)
     losses = circuit.found["losses"]["report"]
     axes.set_title(

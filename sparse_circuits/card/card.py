@@ -26,6 +26,8 @@ from sparse_circuits.tasks import TASKS, Task
 
 FORMAT = 1
 ACTIVITY_TOKENS = 100_000
+PAIRS = 128
+"""Of each split of each task, as circuits are measured on."""
 GOOD_LOSS = 0.15
 """The report loss in nats up to which a task counts as solved."""
 
@@ -77,7 +79,7 @@ def measure_card(
         "matrices": counted,
         "dead_neurons": {"tokens": active.tokens, "of": active.neurons, "by_layer": active.dead},
         "kurtosis": active.kurtosis,
-        "pairs": PruneConfig().eval_pairs,
+        "pairs": PAIRS,
         "tasks": tasks,
         "above": above,
     }
@@ -114,7 +116,7 @@ def _held_out(corpus: PackedCorpus, real: PackedCorpus) -> bool:
 
 def _tasks(model: GPT) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Every registered task's scores, and the ones that are not solved, each with the reason."""
-    found, skipped = answer(model, list(TASKS.values()), PruneConfig().eval_pairs, ("report", "ood"))
+    found, skipped = answer(model, list(TASKS.values()), PAIRS, ("report", "ood"))
     rows: list[dict[str, Any]] = []
     above: list[dict[str, Any]] = []
     for task in TASKS.values():

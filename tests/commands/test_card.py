@@ -9,12 +9,19 @@ from command_line import Run, one_line
 from small_runs import Finished
 
 from sparse_circuits import checkpoint, presets, shipped
+from sparse_circuits.card import card as card_module
 from sparse_circuits.circuits.means import means_for, write_means
 from sparse_circuits.config import LoopConfig, PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.tasks import TASKS
 
 pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(autouse=True)
+def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking the twenty tasks is most of what a card of a tiny model takes."""
+    monkeypatch.setattr(card_module, "PAIRS", 12)
 
 
 @pytest.fixture

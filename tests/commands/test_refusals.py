@@ -15,7 +15,7 @@ from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import Diverged
 
 ARGUMENTS = {
-    "trian": "unknown command 'trian'; did you mean 'train'? choose among demo, corpus, train, tasks, prune, generate",
+    "trian": "unknown command 'trian'; did you mean 'train'? choose among demo, corpus, train, tasks, prune",
     "--steps 3": "unknown command '--steps'; choose among demo,",
     "a\nb": "unknown command 'a\\nb'",
     "train --stepz 4": "Unrecognized options: --stepz, 4; perhaps you meant --steps INT",

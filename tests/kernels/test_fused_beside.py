@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_fused import DTYPES, UNREAD, assert_close
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,7 +15,6 @@ from sparse_circuits import kernels
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels import fused, fused_cpu
 from sparse_circuits.sparsity import abs_topk
-from tests.kernels.test_fused import DTYPES, UNREAD, assert_close
 
 
 class Case(NamedTuple):
