@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.node_sets import jaccard
 from sparse_circuits.circuits.prune import prune
 from sparse_circuits.circuits.report.rows import Row
-from sparse_circuits.circuits.report.statistics import by_pair, jaccard
+from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import OVERLAP, SAME_ANSWER, SIZE_SPREAD
 from sparse_circuits.errors import InputError

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 DRAWS = 1000
@@ -52,12 +52,6 @@ def two_way(log_odds: Float[Tensor, "rows"]) -> Float[Tensor, "rows 2"]:
     """Log-probabilities of right and wrong from the log-odds of right."""
     odds = log_odds.double()
     return torch.stack([torch.nn.functional.logsigmoid(odds), torch.nn.functional.logsigmoid(-odds)], dim=-1)
-
-
-def jaccard(a: Bool[Tensor, "nodes"], b: Bool[Tensor, "nodes"]) -> float:
-    """Nodes in both over nodes in either; 1 for two empty sets."""
-    either = int((a | b).sum())
-    return int((a & b).sum()) / either if either else 1.0
 
 
 class Moments:

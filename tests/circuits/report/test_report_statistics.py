@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparse_circuits.circuits.node_sets import jaccard
 from sparse_circuits.circuits.report.internals import log_pattern
 from sparse_circuits.circuits.report.statistics import (
     Moments,
@@ -17,7 +18,6 @@ from sparse_circuits.circuits.report.statistics import (
     draw_weights,
     faithfulness,
     grid,
-    jaccard,
     spread,
     two_way,
 )
