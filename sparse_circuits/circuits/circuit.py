@@ -129,7 +129,7 @@ class Circuit:
 
     def evaluator(self, examples: Examples) -> Evaluator:
         """Losses of this circuit's `kept`, or any other nodes, on `examples`, the way its config says."""
-        return evaluator(self.full, examples, self.means, self.config).on(self.runner)
+        return evaluator(self.full, examples, self.means, self.config).without(self.dropped)
 
     def examples(self, split: str = "report") -> Examples:
         """The fixed pairs its losses are measured on."""

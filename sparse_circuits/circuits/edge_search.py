@@ -32,7 +32,7 @@ class EdgeMeasures:
 
     def __call__(self, kept: Bool[Tensor, "edges"], limit: float = math.inf) -> float:
         """Mean -log p(right) in nats with only the edges `kept` alive; infinity as soon as it is above `limit`."""
-        return self.whole.on(without(self.whole.model, self.gone(kept), self.constants))(self.kept, limit)
+        return self.whole.without(self.gone(kept))(self.kept, limit)
 
     def gone(self, kept: Bool[Tensor, "edges"]) -> list[Link]:
         """Everything that is dropped where only `kept` of the edges are left."""
@@ -84,12 +84,12 @@ def drop_edges(
         everything = torch.ones(len(present), dtype=torch.bool)
         left = drop_unneeded(measures, everything, target, progress, len(present) <= MEASURED, "edges")
         dropped = measures.gone(left)
-        twin = evaluate.on(without(model, dropped, constants))
+        twin = evaluate.without(dropped)
         fewer = drop_unconnected(twin, kept, target)
         fewer = drop_unneeded(twin, fewer, target, progress, exact=int(fewer.sum()) <= MEASURED)
         inside = {ends(edge) for edge in edges(model, evaluate.space.by_site(fewer))}
         # Of a node that is gone no edge is left to drop. (With a sink that changes what comes from a v channel.)
         still = [link for link in dropped if link in inside]
-        if torch.equal(fewer, kept) or evaluate.on(without(model, still, constants))(fewer) > target:
+        if torch.equal(fewer, kept) or evaluate.without(still)(fewer) > target:
             return kept, dropped
         kept, dropped = fewer, still

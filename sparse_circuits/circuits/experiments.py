@@ -118,7 +118,7 @@ def losses(circuit: Circuit, split: str = "report", task: Task | None = None) ->
     everything, kept, removed, nothing = _choices(circuit.kept)
     return SetLosses(
         mean_interval(pair_losses(evaluate, everything)),
-        mean_interval(pair_losses(evaluate.on(circuit.runner), kept)),  # without the edges that were dropped
+        mean_interval(pair_losses(evaluate.without(circuit.dropped), kept)),  # without the edges that were dropped
         mean_interval(pair_losses(evaluate, removed)),
         mean_interval(pair_losses(evaluate, nothing)),
     )

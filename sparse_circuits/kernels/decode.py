@@ -69,7 +69,7 @@ class _Plan:
         self._hooks = _hooks(model)
         self._room = -(-cache.capacity // LINE) * LINE
         self._table = np.zeros((config.n_layer + 1, layout.COLUMNS), np.int64)
-        self._kept = np.array([_kept(config, place) for place in ABS_TOPK_SITES])
+        self._kept = np.array([kept_at(config, place) for place in ABS_TOPK_SITES])
         self._guesses = np.zeros((0, config.n_layer, layout.PLACES), np.int32)
         self._write_table(model)
         self._job = self._describe(model, cache)
@@ -158,26 +158,37 @@ class _Plan:
 
 def _knows(model: Any, cache: Any) -> bool:
     """Whether the model's forward pass is the compiled one, as it is now, and the cache is as large as it expects."""
-    from sparse_circuits.linear import Embedding, Linear
-    from sparse_circuits.model import GPT, MLP, Attention, Block
+    from sparse_circuits.linear import Linear
 
     config = model.config
     if not len(cache.layers) == len(model.blocks) == config.n_layer or cache.capacity > config.block_size:
         return False
-    norm = nn.RMSNorm if config.norm == "rms" else nn.LayerNorm
-    kinds = {GPT, Block, Attention, MLP, Linear, Embedding, norm, nn.Embedding, nn.ModuleList}
-    modules = list(model.modules())
     keys, values = zip(*(layer.held for layer in cache.layers), strict=True)
-    tensors = [*_tensors(model), *values]
     shape = len(cache.lengths), cache.capacity, config.heads_width
     return (
+        is_known(model)
+        and all(module.is_frozen for module in model.modules() if isinstance(module, Linear))
+        and all(tensor.dtype == torch.float32 and refuses(tensor) is None for tensor in [*values, *keys])
+        and all(tensor.is_contiguous() for tensor in values)
+        and all(held.shape == shape for held in [*keys, *values])
+    )
+
+
+def is_known(model: Any) -> bool:
+    """Whether the model computes as its config says and nothing hangs on it, from float32 that compiled code reads."""
+    from sparse_circuits.linear import Embedding, Linear
+    from sparse_circuits.model import GPT, MLP, Attention, Block
+
+    config = model.config
+    norm = nn.RMSNorm if config.norm == "rms" else nn.LayerNorm
+    kinds = {GPT, Block, Attention, MLP, Linear, Embedding, norm, nn.Embedding, nn.ModuleList}
+    modules, tensors = list(model.modules()), _tensors(model)
+    return (
         all(type(module) in kinds and "forward" not in vars(module) for module in modules)
-        and all(module.is_frozen for module in modules if isinstance(module, Linear))
         and all(module.config == config for module in modules if type(module) in (Block, Attention, MLP))
         and len({module.eps for module in modules if type(module) is norm}) == 1
-        and all(tensor.dtype == torch.float32 and refuses(tensor) is None for tensor in [*tensors, *keys])
+        and all(tensor.dtype == torch.float32 and refuses(tensor) is None for tensor in tensors)
         and all(tensor.is_contiguous() for tensor in tensors)
-        and all(held.shape == shape for held in [*keys, *values])
         and not any(_hooks(model))
     )
 
@@ -207,7 +218,7 @@ def _hooks(model: Any) -> list[Any]:
     return found
 
 
-def _kept(config: Any, place: str) -> int:
+def kept_at(config: Any, place: str) -> int:
     """How many entries AbsTopK keeps at a place."""
     from sparse_circuits.activations import kept_count
 

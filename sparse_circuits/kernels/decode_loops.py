@@ -14,7 +14,6 @@ from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sparse_circuits.kernels.bits import kept_of, keys_of
 from sparse_circuits.kernels.blocks import LANES, LINE, accumulate, lowest_bit, nonzero_bits
 from sparse_circuits.kernels.claims import first_turn, pointer, share
 from sparse_circuits.kernels.decode_table import (
@@ -42,64 +41,13 @@ from sparse_circuits.kernels.decode_table import (
     VALUES,
     Q,
 )
-from sparse_circuits.kernels.exponential import exponential
-from sparse_circuits.kernels.floats import gelu, widened
+from sparse_circuits.kernels.floats import gelu
+from sparse_circuits.kernels.position_loops import keep_largest, norm_row, weigh
 
 FLOAT, WORD = 4, 4 * LANES
-_MAGNITUDE, _CEILING, _STRIDE = np.int32(0x7FFFFFFF), np.int32(0x7F800001), 1 << 18
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO = np.float32(0)
 # Keys whose values are added up at a time: their lines stay in the fastest cache while all heads read them.
 CHUNK = 8
-
-
-@njit(fastmath={"reassoc", "contract"}, error_model="numpy")
-@no_type_check
-def _moments(x, n, mean):
-    """The sum of a row, and of its squared differences from `mean`."""
-    total, squares = _ZERO, _ZERO
-    for j in range(n):
-        difference = x[j] - mean
-        total += x[j]
-        squares += difference * difference
-    return total, squares
-
-
-@njit(error_model="numpy")
-@no_type_check
-def _norm(job, table, at, x, n, y):
-    """y = RMSNorm or LayerNorm of x, with the weight and bias at the table's `at`."""
-    weight, bias, mean = pointer(table[at], _ZERO), pointer(table[at + 1], _ZERO), _ZERO
-    if job.centred:
-        total, _ = _moments(x, n, _ZERO)
-        mean = total / np.float32(n)
-    _, squares = _moments(x, n, mean)
-    root = _ONE / np.sqrt(squares / np.float32(n) + np.float32(job.epsilon))
-    for j in range(n):
-        y[j] = (x[j] - mean) * root * weight[j]
-    if table[at + 1] != 0:
-        for j in range(n):
-            y[j] += bias[j]
-
-
-@njit
-@no_type_check
-def _clear(x, keys, first, size, threshold):
-    """+0.0 for the entries whose key is below `threshold`."""
-    for j in range(size):
-        x[first + j] = x[first + j] if keys[first + j] >= threshold else np.int32(0)
-
-
-@njit
-@no_type_check
-def _keep(x, n, k, guesses, place, keys):
-    """AbsTopK of the first n entries of x, in place. `guesses` remembers the threshold for the next token."""
-    if k < n:
-        bits = x.view(np.int32)
-        keys_of(bits, 0, n, _MAGNITUDE, _CEILING, keys)
-        threshold, cut = kept_of(keys, n, k, guesses[place], _STRIDE, np.int64(_CEILING))
-        guesses[place] = threshold
-        _clear(bits, keys, 0, cut, np.int32(threshold))
-        _clear(bits, keys, cut, n - cut, np.int32(threshold + 1))
 
 
 @njit
@@ -146,37 +94,6 @@ def _multiply(table, at, x, inputs, y, outputs):
         for i in range(outputs):
             if met[i] != odd:
                 y[i] = np.nan
-
-
-@njit
-@no_type_check
-def _largest(scores, count):
-    """The largest score; with the other bits turned over where the sign is set, floats order as integers do."""
-    bits, largest = scores.view(np.int32), np.int32(-0x80000000)
-    for j in range(count):
-        largest = max(largest, np.int32(bits[j] ^ _MAGNITUDE if bits[j] < 0 else bits[j]))
-    return widened(np.int32(largest ^ _MAGNITUDE if largest < 0 else largest))
-
-
-@njit(fastmath={"reassoc"})
-@no_type_check
-def _powers(scores, count, top):
-    """Scores become exp(score - top); returns their sum."""
-    total = _ZERO
-    for j in range(count):
-        scores[j] = exponential(scores[j] - top)
-        total += scores[j]
-    return total
-
-
-@njit(error_model="numpy")
-@no_type_check
-def _weigh(line, seen, top, sink):
-    """Scores become weights; the sink's score is -inf where there is none."""
-    top = sink if sink > top else top
-    factor = _ONE / (_powers(line, seen, top) + exponential(sink - top))
-    for j in range(seen):
-        line[j] *= factor
 
 
 @njit
@@ -253,7 +170,7 @@ def _attend(job, table, row, seen, q, space, y):
     _scores(job, table, row, seen, q, number, factor, scores)
     for head in range(job.heads):
         line = scores[head]
-        _weigh(line, seen, _largest(line, seen), sink[head] if table[SINK] != 0 else np.float32(-np.inf))
+        weigh(line, seen, sink[head] if table[SINK] != 0 else np.float32(-np.inf))
     _add_values(job, table[VALUES] + FLOAT * row * job.capacity * job.heads * job.d_head, seen, scores, y)
 
 
@@ -283,9 +200,10 @@ def _remember(job, table, row, position, k, v):
 @no_type_check
 def _read(job, table, residual, norm, positions, norm_p, y):
     """A sublayer's input: the normed stream, and the normed position channels beside it."""
-    _norm(job, table, norm, residual, job.d_model, y)
+    norm_row(table[norm], table[norm + 1], job.centred, job.epsilon, residual, job.d_model, y)
     if job.d_position != 0:
-        _norm(job, table, norm_p, positions, job.d_position, y[job.d_model :])
+        weight, bias = table[norm_p], table[norm_p + 1]
+        norm_row(weight, bias, job.centred, job.epsilon, positions, job.d_position, y[job.d_model :])
 
 
 @njit
@@ -295,7 +213,7 @@ def _add(job, residual, delta, k, guesses, place, keys):
     for j in range(job.d_model):
         value = residual[j] + delta[j]
         residual[j] = _ZERO if job.relu_stream and value <= _ZERO else value
-    _keep(residual, job.d_model, k, guesses, place, keys)
+    keep_largest(residual, job.d_model, k, guesses, place, keys)
 
 
 @njit
@@ -304,17 +222,17 @@ def _block(job, table, kept, guesses, row, position, positions, residual, a, b, 
     """One block, for the new position of one row."""
     d_model, read, width, mlp = job.d_model, job.d_model + job.d_position, job.heads * job.d_head, job.mlp
     _read(job, table, residual, NORM_1, positions, NORM_P1, a)
-    _keep(a, read, kept[ATTN_IN], guesses, ATTN_IN, keys)
+    keep_largest(a, read, kept[ATTN_IN], guesses, ATTN_IN, keys)
     _multiply(table, C_ATTN, a, read, b, 3 * width)
     for part in range(3):
-        _keep(b[part * width :], width, kept[Q + part], guesses, Q + part, keys)
+        keep_largest(b[part * width :], width, kept[Q + part], guesses, Q + part, keys)
     _remember(job, table, row, position, b[width:], b[2 * width :])
     _attend(job, table, row, position + 1, b, space, a)
     _multiply(table, ATTN_PROJ, a, width, b, d_model)
-    _keep(b, d_model, kept[ATTN_OUT], guesses, ATTN_OUT, keys)
+    keep_largest(b, d_model, kept[ATTN_OUT], guesses, ATTN_OUT, keys)
     _add(job, residual, b, kept[POST_ATTN], guesses, POST_ATTN, keys)
     _read(job, table, residual, NORM_2, positions, NORM_P2, a)
-    _keep(a, read, kept[MLP_IN], guesses, MLP_IN, keys)
+    keep_largest(a, read, kept[MLP_IN], guesses, MLP_IN, keys)
     _multiply(table, C_FC, a, read, b, mlp)
     if job.gelu:
         for j in range(mlp):
@@ -322,9 +240,9 @@ def _block(job, table, kept, guesses, row, position, positions, residual, a, b, 
     else:
         for j in range(mlp):
             b[j] = _ZERO if b[j] <= _ZERO else b[j]
-    _keep(b, mlp, kept[NEURON], guesses, NEURON, keys)
+    keep_largest(b, mlp, kept[NEURON], guesses, NEURON, keys)
     _multiply(table, MLP_PROJ, b, mlp, a, d_model)
-    _keep(a, d_model, kept[MLP_OUT], guesses, MLP_OUT, keys)
+    keep_largest(a, d_model, kept[MLP_OUT], guesses, MLP_OUT, keys)
     _add(job, residual, a, kept[POST_MLP], guesses, POST_MLP, keys)
 
 
@@ -374,7 +292,8 @@ def step(job_at):
                 place = job.guesses + FLOAT * PLACES * (row * job.layers + layer)
                 guesses = carray(pointer(place, np.int32(0)), PLACES)
                 _block(job, table[layer], kept, guesses, row, position, positions, residual, a, b, keys, space)
-            _norm(job, table[job.layers], NORM_1, residual, d_model, a)
+            last = table[job.layers]
+            norm_row(last[NORM_1], last[NORM_1 + 1], job.centred, job.epsilon, residual, d_model, a)
             y = carray(pointer(job.logits + FLOAT * row * vocab, _ZERO), vocab)
             _multiply(table[job.layers], C_ATTN, a, d_model, y, vocab)
             for j in range(vocab):

@@ -105,7 +105,7 @@ class Subject:
             Counterparts(self.full, examples, own) if kind == "resample" else None,
             final_scales(self.full, examples) if norm == "frozen" else None,
         )
-        return found.on(self.circuit.runner) if edges else found
+        return found.without(self.circuit.dropped) if edges else found
 
     def measure(
         self,

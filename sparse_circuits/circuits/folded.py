@@ -1,0 +1,260 @@
+"""A circuit evaluated at the price of its size: what its removed nodes bring is folded into constants.
+
+With all but a few nodes held, most of a forward pass computes what does not depend on the prompt. So
+
+1. `Folds`, once for a model and the values nodes are held at: for every matrix what all its inputs bring when held, and
+   for attention, head by head, the constant scores and so the weight that is left beside the sink.
+2. `Folds.fold`, for one choice of nodes (and dropped edges): take the kept ones out of those sums, and look up their
+   columns.
+3. `kernels.folded`: what is left, position by position.
+
+The forward pass under `nodes.keep_only` on the model (`twin.without` its dropped edges) is the meaning; the results
+agree to rounding. Models it does not know (on a GPU, in other dtypes, with hooks or modules of one's own) are left to
+that.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sparse_circuits import kernels
+from sparse_circuits.activations import normed
+from sparse_circuits.circuits.logits import ROWS_PER_BATCH
+from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.circuits.twin import Link, place
+from sparse_circuits.kernels import folded_table as columns
+from sparse_circuits.kernels.decode import is_known
+from sparse_circuits.kernels.folded import Table
+from sparse_circuits.linear import Linear
+from sparse_circuits.model import GPT, Attention, Block
+from sparse_circuits.tasks import Examples
+
+PART = 1 / 12
+"""Of the nodes; with more kept, the ordinary forward pass is as fast."""
+
+
+def folds(model: GPT, held: Float[Tensor, "nodes"]) -> "Folds | None":
+    """What can be added up beforehand; None where the model is not known well enough."""
+    known = (
+        kernels.choose(model.ln_f.weight).name == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and is_known(model)
+        and bool(held.isfinite().all())
+    )
+    return Folds(model, held) if known else None
+
+
+class Folds:
+    """Sums over all nodes of a model, each held at its value in `held`."""
+
+    def __init__(self, model: GPT, held: Float[Tensor, "nodes"]):
+        self.model, self.space, self.held = model, NodeSpace(model.config), held.float()
+        self.layers = [_Layer(self, number, block) for number, block in enumerate(model.blocks)]
+        self.wte = model.wte.weight.detach().contiguous()
+        positions = model.config.positions
+        self.wpe = model.wpe.weight.detach().contiguous() if positions == "learned" else None
+        epsilon = cast("nn.RMSNorm | nn.LayerNorm", model.ln_f).eps
+        self.epsilon = torch.finfo(torch.float32).eps if epsilon is None else epsilon
+
+    def at(self, site: str) -> Float[Tensor, "channels"]:
+        """What the nodes of a site are held at."""
+        return self.held[self.space.slices[site]]
+
+    def suits(self, kept: Bool[Tensor, "nodes"]) -> bool:
+        """Whether `kept` are few enough for this to be the faster way."""
+        return int(kept.sum()) <= PART * self.space.total
+
+    def fold(self, kept: Bool[Tensor, "nodes"], dropped: Iterable[Link], longest: int) -> Table:
+        """What is left of the model with only `kept` alive, for prompts of at most `longest` tokens.
+
+        Args:
+            dropped: edges that carry what their source is held at.
+        """
+        table = Table(self.model.config, self.epsilon, self.wte, self.wpe)
+        cuts: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+        for source, target in sorted(dropped):
+            name, row = place(self.model, target)
+            cuts[name].append((row, source[1], source[0]))
+        for number, layer in enumerate(self.layers):
+            layer.fold(table, number, kept, cuts, longest)
+        return table
+
+
+    def batches_of_logits(
+        self, kept: Bool[Tensor, "nodes"], dropped: Iterable[Link], examples: Examples
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """As of `logits.batches_of_logits`."""
+        table = self.fold(kept, dropped, int(examples.last.max()) + 1)
+        bias, model = cast(Tensor, self.model.final_logits_bias), self.model
+        for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
+            width, last = int(examples.last[rows].max()) + 1, examples.last[rows]
+            tokens = examples.tokens[rows, :width]
+            with torch.no_grad():
+                logits = model.lm_head(normed(model.ln_f, table.last_residuals(tokens, last))) + bias
+                if model.config.bigram_table != "none":
+                    final = tokens.gather(1, last.unsqueeze(1)).squeeze(1)
+                    logits += cast(Tensor, model.bigram_table)[final]
+            yield rows, logits
+
+
+class _Columns:
+    """One matrix: what it makes of held inputs, and its columns."""
+
+    def __init__(self, layer: Linear, held: Float[Tensor, "inputs"]):
+        self.layer, self.held = layer, held
+        weight = layer.weight.detach()
+        self.turned = None if layer.matrix is not None else weight.T.contiguous()
+        self.bias = torch.zeros(weight.shape[0]) if layer.bias is None else layer.bias.detach()
+        self.total = self.bias.double() + weight.double() @ held.double()
+
+    def of(self, channels: Tensor) -> Float[Tensor, "channels outputs"]:
+        """What each of some inputs brings per unit."""
+        if self.turned is not None:
+            return self.turned[channels]
+        assert self.layer.matrix is not None
+        return self.layer.matrix.transposed().rows(channels)
+
+    def split(self, channels: Tensor, cuts: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """The columns of the kept inputs, and the sum of what all else brings.
+
+        Args:
+            cuts: (output, input) pairs through which kept inputs bring what they are held at.
+        """
+        found = self.of(channels)
+        rest = self.total - found.double().T @ self.held[channels].double()
+        position = {channel: i for i, channel in enumerate(channels.tolist())}
+        for row, column in cuts:
+            if column in position:
+                i = position[column]
+                rest[row] += found[i, row].double() * self.held[column].double()
+                found[i, row] = 0.0
+        return found, rest
+
+
+class _Layer:
+    """One block."""
+
+    def __init__(self, whole: Folds, number: int, block: Block):
+        self.whole, self.number, self.block = whole, number, block
+        position = whole.model.config.positions
+        table = whole.model.wpe.weight if position.endswith("_concat") else None
+        self.positions = [
+            None if table is None else normed(getattr(block, name), table).detach() for name in ("ln_p1", "ln_p2")
+        ]
+        self.c_attn = _Columns(block.attn.c_attn, self._held("attn.act_in"))
+        self.c_fc = _Columns(block.mlp.c_fc, self._held("mlp.act_in"))
+        self.c_proj = _Columns(block.mlp.c_proj, self._held("mlp.post_act"))
+        self.out = _Columns(block.attn.c_proj, self._held("attn.v"))
+        self._fold_heads(block.attn)
+
+    def _held(self, site: str) -> Tensor:
+        return self.whole.at(f"{self.number}.{site}")
+
+    def _fold_heads(self, attention: Attention) -> None:
+        """What each head brings per unit of weight on keys, and its weight by position, with all its nodes held."""
+        config = self.whole.model.config
+        heads, d_head = config.n_head, config.head_width
+        q, k, v = (self._held(f"attn.{name}").double().view(heads, d_head) for name in "qkv")
+        self.brings = (self.out.layer.weight.detach().double() * v.flatten()).view(-1, heads, d_head).sum(2).T
+        scores = (q * k).sum(1) / d_head**0.5
+        seen = torch.arange(1, config.block_size + 1).double().log().unsqueeze(1)
+        # n keys of equal score weigh as one whose score is log n higher.
+        sink = attention.sink_logit
+        against = scores + seen - (0 if sink is None else sink.detach().double())
+        self.weight = torch.ones_like(against) if sink is None else against.sigmoid()
+        self.rest = self.out.bias.double() + self.weight @ self.brings
+
+    def _kept(self, kept: Tensor, site: str) -> Tensor:
+        return kept[self.whole.space.slices[f"{self.number}.{site}"]].nonzero().squeeze(1)
+
+    def fold(self, table: Table, number: int, kept: Tensor, cuts: dict[str, list[tuple[int, int, str]]], T: int) -> None:
+        """Fill in this layer's line."""
+        name = f"h.{self.number}"
+        cut = {
+            short: [(row, column) for row, column, _ in cuts.get(f"{name}.{long}", ())]
+            for short, long in (("c_attn", "attn.c_attn"), ("out", "attn.c_proj"), ("c_fc", "mlp.c_fc"), ("c_proj", "mlp.c_proj"))
+        }
+        self._fold_writes(table, number, 0, kept, "attn.resid_delta")
+        self._fold_writes(table, number, columns.MLP, kept, "mlp.resid_delta")
+        if table.lines[number, columns.ACTS]:
+            self._fold_reads(table, number, 0, kept, self.c_attn, cut["c_attn"])
+            self._fold_attention(table, number, kept, cut["out"], T)
+        if table.lines[number, columns.MLP + columns.ACTS]:
+            base = self._fold_reads(table, number, columns.MLP, kept, self.c_fc, cut["c_fc"])
+            relu = self.whole.model.config.activation == "relu"
+            table.put(number, columns.AT_REST, base.relu() if relu else nn.functional.gelu(base))
+            neurons = self._kept(kept, "mlp.post_act")
+            self._put_channels(table, number, columns.NEURONS, neurons)
+            found, rest = self.c_proj.split(neurons, cut["c_proj"])
+            table.put(number, columns.NEURON_BRINGS, found)
+            table.put(number, columns.MLP_REST, rest.float())
+
+    def _put_channels(self, table: Table, number: int, column: int, channels: Tensor) -> None:
+        """A count and, in the next column, which."""
+        table.lines[number, column] = len(channels)
+        table.put(number, column + 1, channels.int())
+
+    def _fold_writes(self, table: Table, number: int, first: int, kept: Tensor, site: str) -> None:
+        written = self._kept(kept, site)
+        self._put_channels(table, number, first + columns.WRITES, written)
+        table.put(number, first + columns.HELD, self._held(site).index_fill(0, written, 0.0))
+        table.lines[number, first + columns.ACTS] = len(written) > 0
+
+    def _fold_reads(
+        self, table: Table, number: int, first: int, kept: Tensor, matrix: _Columns, cuts: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """What a sublayer reads and the matrix behind it; returns what the rest brings to that."""
+        norm = cast("nn.RMSNorm | nn.LayerNorm", self.block.ln_2 if first else self.block.ln_1)
+        read = self._kept(kept, "mlp.act_in" if first else "attn.act_in")
+        self._put_channels(table, number, first + columns.READS, read)
+        table.put(number, first + columns.NORM, norm.weight.detach())
+        table.put(number, first + columns.NORM_BIAS, getattr(norm, "bias", None))
+        table.put(number, first + columns.POSITIONS, self.positions[1 if first else 0])
+        found, rest = matrix.split(read, cuts)
+        base = rest.float()
+        table.put(number, first + columns.SPREAD, found)
+        table.put(number, first + columns.BASE, base)
+        return base
+
+    def _fold_attention(
+        self, table: Table, number: int, kept: Tensor, cuts: Sequence[tuple[int, int]], T: int
+    ) -> None:
+        d_head = self.whole.model.config.head_width
+        alive = set()
+        for column, held, name in zip(
+            (columns.Q, columns.K, columns.V), (columns.Q_HELD, columns.K_HELD, columns.V_HELD), "qkv", strict=True
+        ):
+            channels = self._kept(kept, f"attn.{name}")
+            self._put_channels(table, number, column, channels)
+            table.put(number, held, self._held(f"attn.{name}"))
+            alive |= set((channels // d_head).tolist())
+        # A cut channel brings its held value whatever its head weighs, so its head is no constant.
+        heads = torch.tensor(sorted(alive | {column // d_head for _, column in cuts}), dtype=torch.int64)
+        self._put_channels(table, number, columns.HEADS, heads)
+        sink = self.block.attn.sink_logit
+        table.put(number, columns.SINK, None if sink is None else sink.detach())
+        brings = self.brings[heads]
+        rest = self.rest[:T] - self.weight[:T, heads] @ brings
+        values = self._kept(kept, "attn.v")
+        found = self.out.of(values)
+        slot = {head: i for i, head in enumerate(heads.tolist())}
+        held = self.out.held.double()
+        for i, channel in enumerate(values.tolist()):
+            brings[slot[channel // d_head]] -= found[i].double() * held[channel]
+        position = {channel: i for i, channel in enumerate(values.tolist())}
+        for row, column in cuts:
+            if column in position:
+                i = position[column]
+                rest[:, row] += found[i, row].double() * held[column]
+                found[i, row] = 0.0
+            else:
+                brought = float(self.out.of(torch.tensor([column]))[0, row]) * held[column]
+                rest[:, row] += brought
+                brings[slot[column // d_head], row] -= brought
+        table.put(number, columns.HEAD_BRINGS, brings.float())
+        table.put(number, columns.VALUE_BRINGS, found)
+        table.put(number, columns.REST, rest.float())

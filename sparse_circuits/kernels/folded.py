@@ -1,0 +1,83 @@
+"""A model of which few nodes are alive, in one compiled call: what is held is folded into constants beforehand.
+
+The blocks of `model`, under a tap that holds all but a few nodes, are its meaning; `circuits.folded` does the folding.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from sparse_circuits.config import ABS_TOPK_SITES, GPTConfig
+from sparse_circuits.kernels import decode_table, folded_table
+from sparse_circuits.kernels.decode import kept_at
+from sparse_circuits.kernels.jobs import at, job_type, start
+from sparse_circuits.kernels.kept import Loops
+
+loops = Loops("folded_loops")
+_JOB = job_type(
+    "table kept tokens last wte wpe residuals layers d_model d_position heads d_head mlp width longest most_heads "
+    "scheme centred gelu relu_stream",
+    "epsilon",
+)
+
+
+@dataclass
+class Table:
+    """What is left of a model: the lines of `folded_table`, and the tensors whose addresses stand in them."""
+
+    config: GPTConfig
+    epsilon: float
+    wte: Float[Tensor, "V D"]
+    wpe: Float[Tensor, "T D"] | None
+    lines: np.ndarray = field(init=False)
+    owned: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.lines = np.zeros((self.config.n_layer, folded_table.COLUMNS), np.int64)
+        self.kept = np.array([kept_at(self.config, place) for place in ABS_TOPK_SITES])
+
+    def put(self, layer: int, column: int, tensor: Tensor | None) -> None:
+        """Note where a tensor lies, and keep it alive."""
+        if tensor is not None:
+            tensor = tensor.contiguous()
+            self.owned.append(tensor)
+        self.lines[layer, column] = at(tensor)
+
+    def last_residuals(self, tokens: Int64[Tensor, "rows T"], last: Int64[Tensor, "rows"]) -> Float[Tensor, "rows D"]:
+        """The residual stream before the final norm at each row's `last` token."""
+        config, residuals = self.config, torch.empty(len(tokens), self.config.d_model)
+        tokens, last = tokens.contiguous(), last.contiguous()
+        job = _JOB(
+            table=self.lines.ctypes.data,
+            kept=self.kept.ctypes.data,
+            tokens=at(tokens),
+            last=at(last),
+            wte=at(self.wte),
+            wpe=at(self.wpe),
+            residuals=at(residuals),
+            layers=config.n_layer,
+            d_model=config.d_model,
+            d_position=config.d_position,
+            heads=config.n_head,
+            d_head=config.head_width,
+            mlp=config.mlp_width,
+            width=tokens.shape[1],
+            longest=int(last.max()) + 1,
+            most_heads=max(1, int(self.lines[:, folded_table.HEADS].max())),
+            scheme=decode_table.LEARNED if self.wpe is not None else decode_table.NO_POSITIONS,
+            centred=config.norm == "layer",
+            gelu=config.activation == "gelu",
+            relu_stream=config.residual_activation == "relu",
+            epsilon=self.epsilon,
+            total=len(tokens),
+            claim=1,
+        )
+        run: Any = job
+        start(loops.last_residuals, run)
+        return residuals
+
+

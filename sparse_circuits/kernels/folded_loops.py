@@ -1,0 +1,284 @@
+"""The compiled side of `folded`: a model of which few nodes are alive, row by row up to the last prompt token.
+
+Everything that is held is a constant and has been added up beforehand, so that what is left per position is
+1. the stream: the embedding, what held nodes bring, and the few channels that are written;
+2. of a sublayer that matters: the norm; AbsTopK for the kept channels only (`_stay`); the columns of the kept ones that
+   are not zero added to what the rest brings; the same again for what it computes from that;
+3. attention for heads with a kept q, k or v channel only.
+In the last layer only the last token asks.
+
+A kept channel stays if fewer than k others are larger, or as large and before it: for a few channels counting is
+quicker than searching for the threshold.
+"""
+
+from typing import no_type_check
+
+import numpy as np
+from numba import carray, njit
+
+from sparse_circuits.kernels.claims import first_turn, pointer, share
+from sparse_circuits.kernels.decode_table import (
+    ATTN_IN,
+    ATTN_OUT,
+    LEARNED,
+    MLP_IN,
+    MLP_OUT,
+    PLACES,
+    POST_ATTN,
+    POST_MLP,
+)
+from sparse_circuits.kernels.decode_table import NEURON as NEURON_PLACE
+from sparse_circuits.kernels.decode_table import Q as Q_PLACE
+from sparse_circuits.kernels.floats import gelu
+from sparse_circuits.kernels.folded_table import (
+    ACTS,
+    AT_REST,
+    BASE,
+    COLUMNS,
+    HEAD,
+    HEAD_BRINGS,
+    HEADS,
+    HELD,
+    MLP,
+    MLP_REST,
+    NEURON,
+    NEURON_BRINGS,
+    NEURONS,
+    NORM,
+    NORM_BIAS,
+    POSITIONS,
+    Q,
+    Q_HELD,
+    READ,
+    READS,
+    REST,
+    SINK,
+    SPREAD,
+    VALUE_BRINGS,
+    WRITES,
+    WRITTEN,
+)
+from sparse_circuits.kernels.position_loops import keep_largest, norm_row, weigh
+
+FLOAT = 4
+_ZERO = np.float32(0)
+# So many channels of a row are looked at one by one.
+FEW = 8
+
+
+@njit
+@no_type_check
+def _stays(x, n, i, k):
+    """Whether AbsTopK with k of n keeps entry i of x."""
+    size, before = abs(x[i]), 0
+    for j in range(n):
+        before += abs(x[j]) > size
+    if before >= k:
+        return False
+    for j in range(i):
+        before += abs(x[j]) == size
+    return before < k
+
+
+@njit
+@no_type_check
+def _stay(x, n, k, channels, count, guesses, place, keys, found):
+    """What AbsTopK leaves of the `count` channels at `channels`, of a row x of n."""
+    which = pointer(channels, np.int32(0))
+    if k < n and count > FEW:
+        keep_largest(x, n, k, guesses, place, keys)
+    for i in range(count):
+        value = x[which[i]]
+        found[i] = value if k >= n or count > FEW or value == _ZERO or _stays(x, n, which[i], k) else _ZERO
+
+
+@njit(fastmath={"contract"})
+@no_type_check
+def _add(lines, number, n, factor, y):
+    """y += factor * the line of that number, of lines [.., n]."""
+    line = pointer(lines + FLOAT * number * n, _ZERO)
+    for j in range(n):
+        y[j] += factor * line[j]
+
+
+@njit
+@no_type_check
+def _copy(source, n, y):
+    x = pointer(source, _ZERO)
+    for j in range(n):
+        y[j] = x[j]
+
+
+@njit
+@no_type_check
+def _read(job, line, stream, t, k, guesses, place, row, keys, found):
+    """The kept channels that a sublayer reads at position t."""
+    d_model, read = job.d_model, job.d_model + job.d_position
+    norm_row(line[NORM], line[NORM_BIAS], job.centred, job.epsilon, stream, d_model, row)
+    if job.d_position != 0:
+        positions = pointer(line[POSITIONS] + FLOAT * t * job.d_position, _ZERO)
+        for j in range(job.d_position):
+            row[d_model + j] = positions[j]
+    _stay(row, read, k, line[READ], line[READS], guesses, place, keys, found)
+
+
+@njit
+@no_type_check
+def _write(job, line, row, k, k_stream, guesses, place, place_stream, keys, found, stream):
+    """Add what a sublayer writes, of which `row` is all before AbsTopK, to the stream."""
+    d_model, held, channel = job.d_model, pointer(line[HELD], _ZERO), pointer(line[WRITTEN], np.int32(0))
+    if line[ACTS]:
+        _stay(row, d_model, k, line[WRITTEN], line[WRITES], guesses, place, keys, found)
+    for j in range(d_model):
+        stream[j] += held[j]
+    if line[ACTS]:
+        for i in range(line[WRITES]):
+            stream[channel[i]] += found[i]
+    if job.relu_stream:
+        for j in range(d_model):
+            stream[j] = _ZERO if stream[j] <= _ZERO else stream[j]
+    keep_largest(stream, d_model, k_stream, guesses, place_stream, keys)
+
+
+@njit
+@no_type_check
+def _project(job, line, stream, t, asks, kept, guesses, space, slots, heads):
+    """q (where it asks), k and v of the heads that are not constant, at position t."""
+    row, keys, found, computed = space
+    _read(job, line, stream, t, kept[ATTN_IN], guesses, ATTN_IN, row, keys, found)
+    width = job.heads * job.d_head
+    _copy(line[BASE], 3 * width, computed)
+    for i in range(line[READS]):
+        if found[i] != _ZERO:
+            _add(line[SPREAD], i, 3 * width, found[i], computed)
+    for part in range(0 if asks else 1, 3):
+        count, channel = line[Q + 2 * part], pointer(line[Q + 2 * part + 1], np.int32(0))
+        if count == 0:
+            continue
+        values, place = computed[part * width : (part + 1) * width], Q_PLACE + part
+        _stay(values, width, kept[place], line[Q + 2 * part + 1], count, guesses, place, keys, found)
+        for i in range(count):
+            heads[part, slots[channel[i] // job.d_head], t, channel[i] % job.d_head] = found[i]
+
+
+@njit
+@no_type_check
+def _attend(job, line, t, heads, scores, row):
+    """Everything that attention writes at position t, before AbsTopK, to `row`."""
+    d_model, d_head, scale = job.d_model, job.d_head, np.float32(1 / np.sqrt(job.d_head))
+    head, sink = pointer(line[HEAD], np.int32(0)), pointer(line[SINK], _ZERO)
+    count, channel = line[Q + 4], pointer(line[Q + 5], np.int32(0))
+    _copy(line[REST] + FLOAT * t * d_model, d_model, row)
+    value = 0
+    for i in range(line[HEADS]):
+        for s in range(t + 1):
+            score = _ZERO
+            for c in range(d_head):
+                score += heads[0, i, t, c] * heads[1, i, s, c]
+            scores[s] = score * scale
+        weigh(scores, t + 1, sink[head[i]] if line[SINK] != 0 else np.float32(-np.inf))
+        total = _ZERO
+        for s in range(t + 1):
+            total += scores[s]
+        _add(line[HEAD_BRINGS], i, d_model, total, row)
+        while value < count and channel[value] // d_head == head[i]:
+            mixed, c = _ZERO, channel[value] % d_head
+            for s in range(t + 1):
+                mixed += scores[s] * heads[2, i, s, c]
+            _add(line[VALUE_BRINGS], value, d_model, mixed, row)
+            value += 1
+
+
+@njit
+@no_type_check
+def _attention(job, line, stream, length, asking, kept, guesses, space, slots, heads, scores):
+    """The attention sublayer, of which positions from `asking` on ask."""
+    row, keys, found, _ = space
+    if line[ACTS]:
+        head, width = pointer(line[HEAD], np.int32(0)), job.heads * job.d_head
+        for i in range(line[HEADS]):
+            slots[head[i]] = i
+            for part in range(3):
+                held = pointer(line[Q_HELD + part] + FLOAT * head[i] * job.d_head, _ZERO)
+                for t in range(length):
+                    for c in range(job.d_head):
+                        heads[part, i, t, c] = held[c]
+        for t in range(length):
+            _project(job, line, stream[t], t, t >= asking, kept, guesses, space, slots, heads)
+    for t in range(asking, length):
+        if line[ACTS]:
+            _attend(job, line, t, heads, scores, row)
+        k, k_stream = kept[ATTN_OUT], kept[POST_ATTN]
+        _write(job, line, row, k, k_stream, guesses, ATTN_OUT, POST_ATTN, keys, found, stream[t])
+
+
+@njit
+@no_type_check
+def _mlp(job, line, stream, length, asking, kept, guesses, space):
+    """The MLP sublayer, at positions from `asking` on."""
+    row, keys, found, computed = space
+    for t in range(asking, length):
+        if line[ACTS]:
+            _read(job, line, stream[t], t, kept[MLP_IN], guesses, MLP_IN, row, keys, found)
+            moved = False
+            for i in range(line[READS]):
+                if found[i] != _ZERO:
+                    if not moved:
+                        _copy(line[BASE], job.mlp, computed)
+                    _add(line[SPREAD], i, job.mlp, found[i], computed)
+                    moved = True
+            if not moved:
+                _copy(line[AT_REST - MLP], job.mlp, computed)
+            elif job.gelu:
+                for j in range(job.mlp):
+                    computed[j] = gelu(computed[j])
+            else:
+                for j in range(job.mlp):
+                    computed[j] = _ZERO if computed[j] <= _ZERO else computed[j]
+            count = line[NEURONS - MLP]
+            _stay(computed, job.mlp, kept[NEURON_PLACE], line[NEURON - MLP], count, guesses, NEURON_PLACE, keys, found)
+            _copy(line[MLP_REST - MLP], job.d_model, row)
+            for i in range(count):
+                if found[i] != _ZERO:
+                    _add(line[NEURON_BRINGS - MLP], i, job.d_model, found[i], row)
+        k, k_stream = kept[MLP_OUT], kept[POST_MLP]
+        _write(job, line, row, k, k_stream, guesses, MLP_OUT, POST_MLP, keys, found, stream[t])
+
+
+@no_type_check
+def last_residuals(job_at):
+    """The residual stream before the final norm at the last token of each of `total` rows."""
+    job = carray(job_at, 1)[0]
+    d_model, longest = job.d_model, job.longest
+    table = carray(pointer(job.table, np.int64(0)), (job.layers, COLUMNS))
+    kept = carray(pointer(job.kept, np.int64(0)), PLACES)
+    tokens, last = pointer(job.tokens, np.int64(0)), pointer(job.last, np.int64(0))
+    wte, wpe = pointer(job.wte, _ZERO), pointer(job.wpe, _ZERO)
+    widest = max(d_model + job.d_position, 3 * job.heads * job.d_head, job.mlp) + 64
+    row, computed = np.empty(widest, np.float32), np.empty(widest, np.float32)
+    space = row, np.empty(widest, np.int32), np.empty(widest, np.float32), computed
+    stream, scores = np.empty((longest, d_model), np.float32), np.empty(longest + 64, np.float32)
+    heads = np.empty((3, job.most_heads, longest, job.d_head), np.float32)
+    slots, guesses = np.empty(job.heads, np.int64), np.zeros((job.layers, PLACES), np.int32)
+    turn = first_turn(job)
+    while True:
+        start, stop, turn = share(job, turn)
+        if start == stop:
+            break
+        for number in range(start, stop):
+            length = last[number] + 1
+            for t in range(length):
+                token = tokens[number * job.width + t]
+                for j in range(d_model):
+                    stream[t, j] = wte[token * d_model + j]
+                if job.scheme == LEARNED:
+                    for j in range(d_model):
+                        stream[t, j] += wpe[t * d_model + j]
+            for layer in range(job.layers):
+                asking = length - 1 if layer == job.layers - 1 else 0
+                line = table[layer]
+                _attention(job, line, stream, length, asking, kept, guesses[layer], space, slots, heads, scores)
+                _mlp(job, line[MLP:], stream, length, asking, kept, guesses[layer], space)
+            y = pointer(job.residuals + FLOAT * number * d_model, _ZERO)
+            for j in range(d_model):
+                y[j] = stream[length - 1, j]

@@ -1,0 +1,20 @@
+"""The table of addresses by which `folded` tells `folded_loops` what is left of a model: a line a layer."""
+
+# Columns of a sublayer, addresses and counts; the MLP's begin at MLP.
+# What it reads: whether it acts at all, how many channels of the normed stream and which, the norm's weight and bias,
+# the normed position channels [positions, d_position], their share of each row computed [channels, rows], and the rest
+# of it [rows].
+ACTS, READS, READ, NORM, NORM_BIAS, POSITIONS, SPREAD, BASE = range(8)
+# What it writes: how many channels and which; and for all channels what those held bring [d_model].
+WRITES, WRITTEN, HELD = 8, 9, 10
+MLP = 32
+# Of attention: kept channels of q, k and v (count, which); their values when held [width]; the heads that are not
+# constant (count, which); each head's sink logit; what the constant values of such a head bring when all its weight is
+# on keys [heads, d_model]; what each kept v channel brings [channels, d_model]; all else by position [T, d_model].
+Q, K, V = 11, 13, 15
+Q_HELD, K_HELD, V_HELD = 17, 18, 19
+HEADS, HEAD, SINK, HEAD_BRINGS, VALUE_BRINGS, REST = 20, 21, 22, 23, 24, 25
+# Of the MLP: kept neurons (count, which); all neurons where nothing is read that is not zero [mlp]; what each kept
+# neuron brings [neurons, d_model]; all else [d_model].
+NEURONS, NEURON, AT_REST, NEURON_BRINGS, MLP_REST = MLP + 11, MLP + 12, MLP + 13, MLP + 14, MLP + 15
+COLUMNS = 48
