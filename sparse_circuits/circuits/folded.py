@@ -83,7 +83,6 @@ class Folds:
             layer.fold(table, number, kept, cuts, longest)
         return table
 
-
     def batches_of_logits(
         self, kept: Bool[Tensor, "nodes"], dropped: Iterable[Link], examples: Examples
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -171,12 +170,19 @@ class _Layer:
     def _kept(self, kept: Tensor, site: str) -> Tensor:
         return kept[self.whole.space.slices[f"{self.number}.{site}"]].nonzero().squeeze(1)
 
-    def fold(self, table: Table, number: int, kept: Tensor, cuts: dict[str, list[tuple[int, int, str]]], T: int) -> None:
+    def fold(
+        self, table: Table, number: int, kept: Tensor, cuts: dict[str, list[tuple[int, int, str]]], T: int
+    ) -> None:
         """Fill in this layer's line."""
         name = f"h.{self.number}"
         cut = {
             short: [(row, column) for row, column, _ in cuts.get(f"{name}.{long}", ())]
-            for short, long in (("c_attn", "attn.c_attn"), ("out", "attn.c_proj"), ("c_fc", "mlp.c_fc"), ("c_proj", "mlp.c_proj"))
+            for short, long in (
+                ("c_attn", "attn.c_attn"),
+                ("out", "attn.c_proj"),
+                ("c_fc", "mlp.c_fc"),
+                ("c_proj", "mlp.c_proj"),
+            )
         }
         self._fold_writes(table, number, 0, kept, "attn.resid_delta")
         self._fold_writes(table, number, columns.MLP, kept, "mlp.resid_delta")
@@ -220,9 +226,7 @@ class _Layer:
         table.put(number, first + columns.BASE, base)
         return base
 
-    def _fold_attention(
-        self, table: Table, number: int, kept: Tensor, cuts: Sequence[tuple[int, int]], T: int
-    ) -> None:
+    def _fold_attention(self, table: Table, number: int, kept: Tensor, cuts: Sequence[tuple[int, int]], T: int) -> None:
         d_head = self.whole.model.config.head_width
         alive = set()
         for column, held, name in zip(

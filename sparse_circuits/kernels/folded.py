@@ -79,5 +79,3 @@ class Table:
         run: Any = job
         start(loops.last_residuals, run)
         return residuals
-
-

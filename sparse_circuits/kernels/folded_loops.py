@@ -47,7 +47,6 @@ from sparse_circuits.kernels.folded_table import (
     NORM,
     NORM_BIAS,
     POSITIONS,
-    Q,
     Q_HELD,
     READ,
     READS,
@@ -57,6 +56,7 @@ from sparse_circuits.kernels.folded_table import (
     VALUE_BRINGS,
     WRITES,
     WRITTEN,
+    Q,
 )
 from sparse_circuits.kernels.position_loops import keep_largest, norm_row, weigh
 
@@ -195,7 +195,7 @@ def _attention(job, line, stream, length, asking, kept, guesses, space, slots, h
     """The attention sublayer, of which positions from `asking` on ask."""
     row, keys, found, _ = space
     if line[ACTS]:
-        head, width = pointer(line[HEAD], np.int32(0)), job.heads * job.d_head
+        head = pointer(line[HEAD], np.int32(0))
         for i in range(line[HEADS]):
             slots[head[i]] = i
             for part in range(3):
