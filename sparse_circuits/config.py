@@ -293,8 +293,8 @@ class TrainConfig:
 def mask_loop() -> LoopConfig:
     """The loop's settings for learning masks: the search centres of the paper's appendix, tuned for small models."""
     return LoopConfig(
-        steps=200,
-        learning_rate=1e-2,
+        steps=400,
+        learning_rate=2e-2,
         warmup=0.05,
         beta1=0.9,
         beta2=0.95,
@@ -323,7 +323,7 @@ class PruneConfig:
     """Standard deviation of the initial mask parameters."""
     runs: int = 1
     """Mask learnings at once, with seeds from the loop's upwards; the circuit with the fewest edges stays."""
-    batch_pairs: int = 32
+    batch_pairs: int = 16
     """Pairs per step (twice as many sequences), for each run."""
     eval_pairs: int = 128
     """Pairs of the fixed batches that bisection, cleaning and reporting use."""

@@ -62,7 +62,8 @@ class Evaluator:
         scales: Float[Tensor, " rows"] | None = None,
         calibrated: bool = False,
     ):
-        self._whole, self._twin, self.examples = model, model, examples
+        self._whole, self.examples = model, examples
+        self._twin: GPT | None = model
         self.dropped: tuple[Link, ...] = ()
         self.space = NodeSpace(model.config)
         self.space.check("ablation means", held)

@@ -40,7 +40,7 @@ PART = 1 / 12
 def folds(model: GPT, held: Float[Tensor, "nodes"]) -> "Folds | None":
     """What can be added up beforehand; None where the model is not known well enough."""
     known = (
-        kernels.choose(model.ln_f.weight).name == "cpu"
+        kernels.choose(cast(Tensor, model.final_logits_bias)).name == "cpu"
         and not torch.is_autocast_enabled("cpu")
         and is_known(model)
         and bool(held.isfinite().all())
@@ -75,12 +75,12 @@ class Folds:
             dropped: edges that carry what their source is held at.
         """
         table = Table(self.model.config, self.epsilon, self.wte, self.wpe)
-        cuts: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
+        cuts: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for source, target in sorted(dropped):
             name, row = place(self.model, target)
-            cuts[name].append((row, source[1], source[0]))
-        for number, layer in enumerate(self.layers):
-            layer.fold(table, number, kept, cuts, longest)
+            cuts[name].append((row, source[1]))
+        for layer in self.layers:
+            layer.fold(table, kept, cuts, longest)
         return table
 
     def batches_of_logits(
@@ -170,95 +170,80 @@ class _Layer:
     def _kept(self, kept: Tensor, site: str) -> Tensor:
         return kept[self.whole.space.slices[f"{self.number}.{site}"]].nonzero().squeeze(1)
 
-    def fold(
-        self, table: Table, number: int, kept: Tensor, cuts: dict[str, list[tuple[int, int, str]]], T: int
-    ) -> None:
+    def fold(self, table: Table, kept: Tensor, cuts: dict[str, list[tuple[int, int]]], longest: int) -> None:
         """Fill in this layer's line."""
-        name = f"h.{self.number}"
-        cut = {
-            short: [(row, column) for row, column, _ in cuts.get(f"{name}.{long}", ())]
-            for short, long in (
-                ("c_attn", "attn.c_attn"),
-                ("out", "attn.c_proj"),
-                ("c_fc", "mlp.c_fc"),
-                ("c_proj", "mlp.c_proj"),
-            )
-        }
-        self._fold_writes(table, number, 0, kept, "attn.resid_delta")
-        self._fold_writes(table, number, columns.MLP, kept, "mlp.resid_delta")
+        number, name = self.number, f"h.{self.number}"
+        self._fold_writes(table, 0, kept, "attn.resid_delta")
+        self._fold_writes(table, columns.MLP, kept, "mlp.resid_delta")
         if table.lines[number, columns.ACTS]:
-            self._fold_reads(table, number, 0, kept, self.c_attn, cut["c_attn"])
-            self._fold_attention(table, number, kept, cut["out"], T)
+            self._fold_reads(table, 0, kept, self.c_attn, cuts[f"{name}.attn.c_attn"])
+            self._fold_attention(table, kept, cuts[f"{name}.attn.c_proj"], longest)
         if table.lines[number, columns.MLP + columns.ACTS]:
-            base = self._fold_reads(table, number, columns.MLP, kept, self.c_fc, cut["c_fc"])
+            base = self._fold_reads(table, columns.MLP, kept, self.c_fc, cuts[f"{name}.mlp.c_fc"])
             relu = self.whole.model.config.activation == "relu"
             table.put(number, columns.AT_REST, base.relu() if relu else nn.functional.gelu(base))
             neurons = self._kept(kept, "mlp.post_act")
-            self._put_channels(table, number, columns.NEURONS, neurons)
-            found, rest = self.c_proj.split(neurons, cut["c_proj"])
+            self._put_channels(table, columns.NEURONS, neurons)
+            found, rest = self.c_proj.split(neurons, cuts[f"{name}.mlp.c_proj"])
             table.put(number, columns.NEURON_BRINGS, found)
             table.put(number, columns.MLP_REST, rest.float())
 
-    def _put_channels(self, table: Table, number: int, column: int, channels: Tensor) -> None:
+    def _put_channels(self, table: Table, column: int, channels: Tensor) -> None:
         """A count and, in the next column, which."""
-        table.lines[number, column] = len(channels)
-        table.put(number, column + 1, channels.int())
+        table.lines[self.number, column] = len(channels)
+        table.put(self.number, column + 1, channels.int())
 
-    def _fold_writes(self, table: Table, number: int, first: int, kept: Tensor, site: str) -> None:
+    def _fold_writes(self, table: Table, first: int, kept: Tensor, site: str) -> None:
         written = self._kept(kept, site)
-        self._put_channels(table, number, first + columns.WRITES, written)
-        table.put(number, first + columns.HELD, self._held(site).index_fill(0, written, 0.0))
-        table.lines[number, first + columns.ACTS] = len(written) > 0
+        self._put_channels(table, first + columns.WRITES, written)
+        table.put(self.number, first + columns.HELD, self._held(site).index_fill(0, written, 0.0))
+        table.lines[self.number, first + columns.ACTS] = len(written) > 0
 
     def _fold_reads(
-        self, table: Table, number: int, first: int, kept: Tensor, matrix: _Columns, cuts: Sequence[tuple[int, int]]
+        self, table: Table, first: int, kept: Tensor, matrix: _Columns, cuts: Sequence[tuple[int, int]]
     ) -> Tensor:
         """What a sublayer reads and the matrix behind it; returns what the rest brings to that."""
         norm = cast("nn.RMSNorm | nn.LayerNorm", self.block.ln_2 if first else self.block.ln_1)
         read = self._kept(kept, "mlp.act_in" if first else "attn.act_in")
-        self._put_channels(table, number, first + columns.READS, read)
-        table.put(number, first + columns.NORM, norm.weight.detach())
-        table.put(number, first + columns.NORM_BIAS, getattr(norm, "bias", None))
-        table.put(number, first + columns.POSITIONS, self.positions[1 if first else 0])
+        self._put_channels(table, first + columns.READS, read)
+        table.put(self.number, first + columns.NORM, norm.weight.detach())
+        table.put(self.number, first + columns.NORM_BIAS, getattr(norm, "bias", None))
+        table.put(self.number, first + columns.POSITIONS, self.positions[1 if first else 0])
         found, rest = matrix.split(read, cuts)
         base = rest.float()
-        table.put(number, first + columns.SPREAD, found)
-        table.put(number, first + columns.BASE, base)
+        table.put(self.number, first + columns.SPREAD, found)
+        table.put(self.number, first + columns.BASE, base)
         return base
 
-    def _fold_attention(self, table: Table, number: int, kept: Tensor, cuts: Sequence[tuple[int, int]], T: int) -> None:
-        d_head = self.whole.model.config.head_width
-        alive = set()
-        for column, held, name in zip(
-            (columns.Q, columns.K, columns.V), (columns.Q_HELD, columns.K_HELD, columns.V_HELD), "qkv", strict=True
-        ):
+    def _fold_attention(self, table: Table, kept: Tensor, cuts: Sequence[tuple[int, int]], longest: int) -> None:
+        number, d_head = self.number, self.whole.model.config.head_width
+        alive: set[int] = set()
+        sites = ((columns.Q, columns.Q_HELD), (columns.K, columns.K_HELD), (columns.V, columns.V_HELD))
+        for name, (place_of, held_at) in zip("qkv", sites, strict=True):
             channels = self._kept(kept, f"attn.{name}")
-            self._put_channels(table, number, column, channels)
-            table.put(number, held, self._held(f"attn.{name}"))
-            alive |= set((channels // d_head).tolist())
+            self._put_channels(table, place_of, channels)
+            table.put(number, held_at, self._held(f"attn.{name}"))
+            alive |= {channel // d_head for channel in channels.tolist()}
         # A cut channel brings its held value whatever its head weighs, so its head is no constant.
-        heads = torch.tensor(sorted(alive | {column // d_head for _, column in cuts}), dtype=torch.int64)
-        self._put_channels(table, number, columns.HEADS, heads)
+        heads = sorted(alive | {channel // d_head for _, channel in cuts})
+        self._put_channels(table, columns.HEADS, torch.tensor(heads, dtype=torch.int64))
         sink = self.block.attn.sink_logit
         table.put(number, columns.SINK, None if sink is None else sink.detach())
+        slot = {head: i for i, head in enumerate(heads)}
         brings = self.brings[heads]
-        rest = self.rest[:T] - self.weight[:T, heads] @ brings
+        rest = self.rest[:longest] - self.weight[:longest, heads] @ brings
         values = self._kept(kept, "attn.v")
-        found = self.out.of(values)
-        slot = {head: i for i, head in enumerate(heads.tolist())}
-        held = self.out.held.double()
-        for i, channel in enumerate(values.tolist()):
-            brings[slot[channel // d_head]] -= found[i].double() * held[channel]
+        found, held = self.out.of(values), self.out.held.double()
         position = {channel: i for i, channel in enumerate(values.tolist())}
-        for row, column in cuts:
-            if column in position:
-                i = position[column]
-                rest[:, row] += found[i, row].double() * held[column]
-                found[i, row] = 0.0
+        for channel, i in position.items():
+            brings[slot[channel // d_head]] -= found[i].double() * held[channel]
+        for row, channel in cuts:
+            brought = float(self.out.of(torch.tensor([channel]))[0, row]) * held[channel]
+            rest[:, row] += brought
+            if channel in position:
+                found[position[channel], row] = 0.0
             else:
-                brought = float(self.out.of(torch.tensor([column]))[0, row]) * held[column]
-                rest[:, row] += brought
-                brings[slot[column // d_head], row] -= brought
+                brings[slot[channel // d_head], row] -= brought
         table.put(number, columns.HEAD_BRINGS, brings.float())
         table.put(number, columns.VALUE_BRINGS, found)
         table.put(number, columns.REST, rest.float())
