@@ -97,8 +97,8 @@ def _run(given: list[str]) -> int:
     module = importlib.import_module(f"sparse_circuits.commands.{verb}")
     presets = getattr(module, "PRESETS", {})
     preset, rest = _take_preset(rest, presets)
-    default = presets[preset]() if preset else _from_settings(module.Command, rest)
-    command = _parse(verb, module.Command, rest, default, presets)
+    kind = _with_settings(module.Command, rest)
+    command = _parse(verb, kind, rest, presets[preset]() if preset else None, presets)
     if command is None:
         return 0
     _warned.clear()
@@ -135,22 +135,20 @@ def _take_preset(rest: list[str], presets: dict[str, Any]) -> tuple[str | None, 
     return None, rest
 
 
-def _from_settings(kind: type, rest: list[str]) -> Any:
-    """What `--settings FILE` makes of a command's defaults, if it is given to a command that takes it."""
-    fields = {field.name: field for field in dataclasses.fields(kind)}
-    if "settings" not in fields:
-        return None
+def _with_settings(kind: type, rest: list[str]) -> type:
+    """The command `kind`; if it is given `--settings FILE`, with what the file says as the defaults of its `config`."""
+    if all(field.name != "settings" for field in dataclasses.fields(kind)):
+        return kind
     inline = [argument.partition("=")[2] for argument in rest if argument.startswith("--settings=")]
     after = [rest[place + 1] for place, argument in enumerate(rest[:-1]) if argument == "--settings"]
     if not inline and not after:
-        return None
-    import tyro
-
+        return kind
+    from sparse_circuits.config import PruneConfig
     from sparse_circuits.settings import read_settings
 
-    missing = dataclasses.MISSING
-    needed = {name for name, field in fields.items() if field.default is field.default_factory is missing}
-    return kind(**dict.fromkeys(needed, tyro.MISSING), config=read_settings([*inline, *after][-1]))
+    config = read_settings([*inline, *after][-1])
+    changed = {"config": dataclasses.field(default_factory=lambda: config), "__annotations__": {"config": PruneConfig}}
+    return dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), changed | {"__doc__": kind.__doc__}))
 
 
 def _parse(verb: str, kind: type, rest: list[str], default: Any, presets: dict[str, Any]) -> Any:

@@ -32,7 +32,7 @@ class Subject:
     """A model, and where its results go."""
 
     name: str
-    """As the user gave it."""
+    """The last part of what the user gave, or all of it where that would not tell the models apart."""
     model: GPT
     hash: str
     folder: Path
@@ -68,18 +68,19 @@ def subjects(
 ) -> list[Subject]:
     """The models called `names` with their ablation means; InputError where one is not there, or two are one."""
     found: dict[str, Subject] = {}
-    for name in names:
-        each = _subject(name, out, corpus, mean_tokens, progress)
+    last = [Path(name).resolve().name for name in names]
+    for name, short in zip(names, last, strict=True):
+        each = _subject(name, short if last.count(short) == 1 else name, out, corpus, mean_tokens, progress)
         known = found.setdefault(each.hash, each)
         require(known is each, f"{known.name} and {name} are the same model; give it once")
     return list(found.values())
 
 
-def _subject(name: str, out: Path, corpus: Path | None, mean_tokens: int, progress: bool) -> Subject:
-    model = checkpoint.load(name)
-    require(model.tokenizer is not None, f"{name} has no tokenizer.json, and tasks are text")
+def _subject(source: str, name: str, out: Path, corpus: Path | None, mean_tokens: int, progress: bool) -> Subject:
+    model = checkpoint.load(source)
+    require(model.tokenizer is not None, f"{source} has no tokenizer.json, and tasks are text")
     digest = checkpoint.model_hash(model)
-    folder = out / f"{file_name(Path(name).resolve().name)}-{digest[:8]}"
+    folder = out / f"{file_name(Path(source).resolve().name)}-{digest[:8]}"
     checkpoint.make_folder(folder)
     key = f"{digest} {corpus or ''} {mean_tokens}"
     path = folder / "means.safetensors"

@@ -97,6 +97,8 @@ class Ratio:
         covered = f"{self.common} of {self.tasks} tasks"
         if self.common == 0:
             return f"{what} no task that both reach ({covered})"
+        if self.times.value == 1 and not self.times.low < 1:
+            return f"{what} circuits of equal size, {covered}"
         smaller = self.times.value >= 1
         shown = [self.times.value, self.times.low, self.times.high]
         if not smaller:

@@ -58,6 +58,8 @@ def test_one_task_has_no_interval_and_none_no_mean() -> None:
     one = Sweep([row("sparse", "one", 4), row("dense", "one", 8)])
     assert str(one.ratios[0]) == "sparse vs dense at 0.1 nats: 2 times smaller, 1 of 1 tasks"
     assert math.isnan(one.size(SPARSE, 0.1).edges.low)
+    same = Sweep([row(model, task, 4) for model in ("sparse", "dense") for task in ("one", "two")])
+    assert str(same.ratios[0]) == "sparse vs dense at 0.1 nats: circuits of equal size, 2 of 2 tasks"
     none = Sweep([row("sparse", "one", 4), row("dense", "one", None)])
     assert str(none.ratios[0]) == "sparse vs dense at 0.1 nats: no task that both reach (0 of 1 tasks)"
     assert math.isnan(none.size(SPARSE, 0.1).edges.value)

@@ -32,14 +32,11 @@ REPOSITORY = Path(run.__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory, letter_corpus: PackedCorpus) -> SweepConfig:
-    """Two models, a task they do and one they do not, two targets, by three methods."""
+    """A model, a task it does and one it does not, two targets, by three methods."""
     parent = tmp_path_factory.mktemp("sweep")
     return SweepConfig(
         out=parent / "out",
-        models=(
-            str(planted_files.model_folder(parent)),
-            str(planted_files.model_folder(parent, "another", extra=0.3)),
-        ),
+        models=(str(planted_files.model_folder(parent)),),
         tasks=(str(planted_files.task_file(parent, "quotes")), str(planted_files.task_file(parent, "hopeless", "[<"))),
         targets=(0.1, 0.3),
         methods=("learned", "warm", "magnitude"),
@@ -66,8 +63,9 @@ def results(out: Path) -> dict[str, dict]:
 
 def test_each_result_is_what_prune_finds(config: SweepConfig, done: Sweep) -> None:
     assert [(str(series), len(done.edges(series, 0.3))) for series in done.series] == [
-        (name, 1)
-        for name in (*config.models, *(f"{model} ({way})" for way in ("warm", "magnitude") for model in config.models))
+        ("planted", 1),
+        ("planted (warm)", 1),
+        ("planted (magnitude)", 1),
     ]
     row = next(row for row in done.rows if (row.method, row.target, row.status) == ("learned", 0.1, "found"))
     folder = next(config.out.glob("planted-*"))
@@ -76,7 +74,7 @@ def test_each_result_is_what_prune_finds(config: SweepConfig, done: Sweep) -> No
         checkpoint.load(config.models[0]),
         get_task(config.tasks[0]),
         0.1,
-        config=replace(planted_files.PRUNE),
+        config=planted_files.PRUNE,
         means=saved.means,
     )
     assert again.nodes == saved.nodes
@@ -103,7 +101,7 @@ def test_what_is_there_is_not_done_again_and_not_taken_for_something_else(
 
     monkeypatch.setattr(run, "_find", find)
     assert run.sweep(config).rows == done.rows
-    assert run.sweep(replace(config, methods=("warm",), targets=(0.3, 0.1))).series == done.series[2:4]
+    assert run.sweep(replace(config, methods=("warm",), targets=(0.3, 0.1))).series == done.series[1:2]
     other = replace(config, config=replace(config.config, k_coef=0.02))
     with pytest.raises(InputError, match=r"made with other settings \(k_coef 0.01, now 0.02\).*choose another --out"):
         run.sweep(other)
@@ -118,7 +116,7 @@ def test_what_cannot_be_asked_and_what_diverges_is_recorded(
     monkeypatch.setattr(run, "prune", diverge)
     # The model reads 32 bytes: of a prompt of the registered task the evidence is cut off.
     tasks = (config.tasks[0], "set_or_string")
-    found = run.sweep(replace(config, out=tmp_path, models=config.models[:1], tasks=tasks, methods=("learned",)))
+    found = run.sweep(replace(config, out=tmp_path, tasks=tasks, methods=("learned",)))
     said = {(row.task, row.status, str(row.reason)[:20]) for row in found.rows}
     assert said == {
         ("quotes", "failed", "went to NaN in step "),
@@ -184,7 +182,7 @@ def test_a_worker_that_dies_is_told(config: SweepConfig, tmp_path: Path, monkeyp
         return [0, -9, 0]
 
     monkeypatch.setattr(run, "together", together)
-    with pytest.raises(InputError, match=r"24 of 24 results are missing: .* status 0, -9, 0; run the same command"):
+    with pytest.raises(InputError, match=r"12 of 12 results are missing: .* status 0, -9, 0; run the same command"):
         run.sweep(replace(config, out=tmp_path), workers=3)
 
 
@@ -198,12 +196,19 @@ def test_a_worker_that_dies_is_told(config: SweepConfig, tmp_path: Path, monkeyp
         ({"seeds": 0}, "seeds is 0; it must be at least 1"),
     ],
 )
+@pytest.mark.usefixtures("unannotated")
 def test_wrong_settings(changes: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         SweepConfig(**{"out": tmp_path, "models": ("x",), **changes})
 
 
-def test_the_same_model_twice_is_refused(config: SweepConfig, tmp_path: Path) -> None:
+def test_models_are_told_apart(config: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    another = planted_files.model_folder(tmp_path, "planted", extra=0.3)
+    models = (*config.models, str(another))
+    tasks = config.tasks[1:]
+    found = run.sweep(replace(config, out=tmp_path / "out", models=models, tasks=tasks, methods=("learned",)))
+    assert [series.model for series in found.series] == list(models)
+    assert len(list((tmp_path / "out").glob("planted-*/hopeless"))) == 2
     copy = planted_files.model_folder(tmp_path, "copy")
-    with pytest.raises(InputError, match="are the same model; give it once"):
+    with pytest.raises(InputError, match="planted and copy are the same model; give it once"):
         run.sweep(replace(config, out=tmp_path, models=(config.models[0], str(copy))))
