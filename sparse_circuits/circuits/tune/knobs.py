@@ -66,9 +66,9 @@ KNOBS = {
         Knob("warmup", 0.0, 0.3, log=False, in_loop=True),
         # Not searched unless asked for: these cost time, or change what the circuit is.
         Knob("beta1", 0.5, 0.99, log=False, usual=False, in_loop=True),
-        Knob("steps", 50, 1000, whole=True, usual=False, in_loop=True),
-        Knob("batch_pairs", 8, 128, whole=True, usual=False),
-        Knob("runs", 1, 8, whole=True, usual=False),
+        Knob("steps", 50.0, 1000.0, whole=True, usual=False, in_loop=True),
+        Knob("batch_pairs", 8.0, 128.0, whole=True, usual=False),
+        Knob("runs", 1.0, 8.0, whole=True, usual=False),
         Knob("restore_fraction", 0.005, 0.3, usual=False),
     )
 }
