@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.circuits.prune import prune
     from sparse_circuits.circuits.report import Card, report
+    from sparse_circuits.circuits.sweep.config import SweepConfig
+    from sparse_circuits.circuits.sweep.run import sweep
+    from sparse_circuits.circuits.tune.config import TuneConfig
+    from sparse_circuits.circuits.tune.run import tune
     from sparse_circuits.config import GPTConfig, PruneConfig, TrainConfig
     from sparse_circuits.corpus.build import build_corpus
     from sparse_circuits.corpus.config import CorpusConfig
@@ -34,14 +38,18 @@ __all__ = [
     "InputError",
     "Pair",
     "PruneConfig",
+    "SweepConfig",
     "Task",
     "Template",
     "Tokenizer",
     "TrainConfig",
+    "TuneConfig",
     "build_corpus",
     "load",
     "prune",
     "report",
+    "sweep",
+    "tune",
 ]
 
 _HOMES = {
@@ -55,14 +63,18 @@ _HOMES = {
     "InputError": "errors",
     "Pair": "tasks",
     "PruneConfig": "config",
+    "SweepConfig": "circuits.sweep.config",
     "Task": "tasks",
     "Template": "tasks",
     "Tokenizer": "tokenizer",
     "TrainConfig": "config",
+    "TuneConfig": "circuits.tune.config",
     "build_corpus": "corpus.build",
     "load": "checkpoint",
     "prune": "circuits.prune",
     "report": "circuits.report",
+    "sweep": "circuits.sweep.run",
+    "tune": "circuits.tune.run",
 }
 
 

@@ -5,8 +5,10 @@ and exits with 2, a run that cannot go on with 1, Ctrl-C with 130. Nothing heavy
 """
 
 import contextlib
+import dataclasses
 import difflib
 import importlib
+import inspect
 import io
 import os
 import re
@@ -24,6 +26,8 @@ VERBS = {
     "train": "train a weight-sparse (or dense) transformer on a packed corpus",
     "tasks": "list the tasks, or show the pairs of one and how a model does on it",
     "prune": "find the circuit of a task in a model",
+    "tune": "search for the settings of pruning with which circuits are smallest",
+    "sweep": "measure circuit size against target loss, for many models and tasks",
     "report": "judge a circuit: is it the model's own way, and how far can it be trusted",
     "generate": "continue a prompt",
     "experiment": "keep, remove, patch or binarise nodes and see what it does",
@@ -93,7 +97,8 @@ def _run(given: list[str]) -> int:
     module = importlib.import_module(f"sparse_circuits.commands.{verb}")
     presets = getattr(module, "PRESETS", {})
     preset, rest = _take_preset(rest, presets)
-    command = _parse(verb, module.Command, rest, presets[preset]() if preset else None, presets)
+    kind = _with_settings(module.Command, rest)
+    command = _parse(verb, kind, rest, presets[preset]() if preset else None, presets)
     if command is None:
         return 0
     _warned.clear()
@@ -130,11 +135,27 @@ def _take_preset(rest: list[str], presets: dict[str, Any]) -> tuple[str | None, 
     return None, rest
 
 
+def _with_settings(kind: type, rest: list[str]) -> type:
+    """The command `kind`; if it is given `--settings FILE`, with what the file says as the defaults of its `config`."""
+    if all(field.name != "settings" for field in dataclasses.fields(kind)):
+        return kind
+    inline = [argument.partition("=")[2] for argument in rest if argument.startswith("--settings=")]
+    after = [rest[place + 1] for place, argument in enumerate(rest[:-1]) if argument == "--settings"]
+    if not inline and not after:
+        return kind
+    from sparse_circuits.config import PruneConfig
+    from sparse_circuits.settings import read_settings
+
+    config = read_settings([*inline, *after][-1])
+    changed = {"config": dataclasses.field(default_factory=lambda: config), "__annotations__": {"config": PruneConfig}}
+    return dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), changed | {"__doc__": kind.__doc__}))
+
+
 def _parse(verb: str, kind: type, rest: list[str], default: Any, presets: dict[str, Any]) -> Any:
     """The command `rest` describes, or None where help was asked for and shown."""
     import tyro
 
-    description = kind.__doc__ or ""
+    description = inspect.getdoc(kind) or ""
     if presets:
         description += f"\n\n--preset NAME starts from one of: {', '.join(presets)}."
     captured = io.StringIO()

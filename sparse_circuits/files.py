@@ -84,6 +84,19 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it, or the folder is missing or cannot be written to.
     """
+    with claimed(folder) as ours:
+        if not ours:
+            raise InputError(f"another process is writing to {folder}; wait for it or choose another folder")
+        yield
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Hold `folder` as `locked` does if nobody else does; yields whether it is ours now.
+
+    Raises:
+        InputError: the folder is missing or cannot be written to.
+    """
     try:
         handle = open(folder / ".lock", "w")  # noqa: SIM115 (closed below)
     except OSError as error:
@@ -92,8 +105,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             lock_handle(handle.fileno())
         except BlockingIOError:
-            raise InputError(f"another process is writing to {folder}; wait for it or choose another folder") from None
-        yield
+            yield False
+            return
+        yield True
 
 
 if sys.platform == "win32":

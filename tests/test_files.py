@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.files import atomic_write, locked, read_json, sweep, write_json
+from sparse_circuits.files import atomic_write, claimed, locked, read_json, sweep, write_json
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -195,3 +195,15 @@ def test_what_is_no_ordinary_file_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it is no ordinary file"):
         atomic_write(tmp_path / "pipe", "text")
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_claim_is_ours_until_we_let_go(tmp_path: Path) -> None:
+    with claimed(tmp_path) as first:
+        with claimed(tmp_path) as second:
+            assert (first, second) == (True, False)
+        with pytest.raises(InputError, match="another process is writing"), locked(tmp_path):
+            pass
+    with claimed(tmp_path) as third:
+        assert third
+    with pytest.raises(InputError, match="cannot write to"), claimed(tmp_path / "nowhere"):
+        pass

@@ -85,7 +85,7 @@ def test_it_brings_its_means(tiny: GPT, packed_corpus: PackedCorpus) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny.folder.iterdir()}
     measured = means_for(tiny, packed_corpus, 100)
     assert not torch.equal(measured.values, brought.values)
-    assert torch.equal(means._cached(Path("runs/tiny") / means.FILE, "").values, measured.values)  # type: ignore[union-attr]
+    assert torch.equal(means.read_means(Path("runs/tiny") / means.FILE, "").values, measured.values)  # type: ignore[union-attr]
     assert {path: path.stat().st_mtime_ns for path in tiny.folder.iterdir()} == before
 
 

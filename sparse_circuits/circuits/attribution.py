@@ -55,6 +55,7 @@ def baseline(
     scoring: ScoreConfig | None = None,
     text: PackedCorpus | Path | None = None,
     means: Means | None = None,
+    scores: Tensor | None = None,
     progress: bool = False,
 ) -> Circuit:
     """The circuit of `task` that the scores of `method` lead to: `prune` without learning, all else the same.
@@ -62,6 +63,7 @@ def baseline(
     Args:
         config: as for `prune`; what concerns learning masks does not matter.
         scoring: how scores are computed.
+        scores: what `scoring` led to before, for another target say.
         others: as for `prune`.
 
     Raises:
@@ -73,6 +75,8 @@ def baseline(
     scoring = scoring or ScoreConfig()
 
     def rank(evaluate: Evaluator) -> Tensor:
+        if scores is not None:
+            return scores
         assert model.tokenizer is not None  # `prune` has asked it before
         size = min(scoring.score_pairs, task.size("prune"))
         examples = task.examples(model.tokenizer, "prune", size, scoring.score_seed, model.config.block_size)

@@ -43,14 +43,14 @@ def show(tables: Table | Sequence[Table], console: Console | None = None) -> Non
 
 def losses_table(name: str, found: SetLosses) -> Table:
     """The four losses of `experiments.losses`."""
-    table = _table(f"{name}: loss", ("nodes alive", "loss"), f"{INTERVALS}; {CHANCE}")
+    table = new_table(f"{name}: loss", ("nodes alive", "loss"), f"{INTERVALS}; {CHANCE}")
     _add_losses(table, found)
     return table
 
 
 def inverse_table(name: str, found: Inverse) -> Table:
     """The loss without the set beside those without random ones."""
-    table = _table(f"{name}: what is lost without the set", ("removed", "loss"), f"{INTERVALS}; {CHANCE}")
+    table = new_table(f"{name}: what is lost without the set", ("removed", "loss"), f"{INTERVALS}; {CHANCE}")
     table.add_row("nothing", found.model.text())
     table.add_row("the set", found.removed.text())
     drawn = sorted(found.random)
@@ -69,7 +69,7 @@ def exchange_table(name: str, found: Exchange) -> Table:
     caption = (
         "log-odds of the prompt's right answer in nats, with 95% intervals over pairs; 1 of the way: as the other side"
     )
-    table = _table(f"{name}: values of the pair's other side patched in", columns, caption)
+    table = new_table(f"{name}: values of the pair's other side patched in", columns, caption)
     rows = {
         "the set, B into A": found.a,
         "the set, A into B": found.b,
@@ -88,10 +88,10 @@ def exchange_table(name: str, found: Exchange) -> Table:
 def binarised_tables(name: str, found: Binarised) -> list[Table]:
     """Losses by split, then every node's levels."""
     columns = ("split", "circuit", "two levels, fitted", "two levels, learned")
-    losses = _table(f"{name}: each node on or off", columns, f"{INTERVALS}; {CHANCE}")
+    losses = new_table(f"{name}: each node on or off", columns, f"{INTERVALS}; {CHANCE}")
     for split, each in found.losses.items():
         losses.add_row(split, *(each[key].text() for key in ("circuit", "fitted", "binarised")))
-    levels = _table("levels", ("node", "low", "threshold", "high"), "high from the threshold upwards")
+    levels = new_table("levels", ("node", "low", "threshold", "high"), "high from the threshold upwards")
     for row in found.by_node():
         values = (f"{row[key]:+.3f}" for key in ("low", "threshold", "high"))
         levels.add_row(f"{row['site']}:{row['channel']}", *values)
@@ -101,7 +101,7 @@ def binarised_tables(name: str, found: Binarised) -> list[Table]:
 def edges_table(name: str, found: Sequence[OutsideEdges]) -> Table:
     """Edges by matrix."""
     columns = ("from", "to", "within the set", "into it", "out of it", "of all")
-    table = _table(
+    table = new_table(
         f"{name}: nonzero weights by which ends are in the set", columns, "residual stream and q·k not counted"
     )
     for row in found:
@@ -113,7 +113,7 @@ def edges_table(name: str, found: Sequence[OutsideEdges]) -> Table:
 def text_table(name: str, found: TextCost) -> Table:
     """Losses on text, and the rises."""
     caption = f"nats per token over {found.tokens:,} tokens; in brackets 95% intervals over windows"
-    table = _table(f"{name}: next-token loss on held-out text", ("nodes alive", "loss"), caption)
+    table = new_table(f"{name}: next-token loss on held-out text", ("nodes alive", "loss"), caption)
     _add_losses(table, found.losses)
     table.add_row("rise from keeping only the set", found.keeping.text())
     table.add_row("rise from removing the set", found.removing.text(4))
@@ -123,7 +123,7 @@ def text_table(name: str, found: TextCost) -> Table:
 def tasks_table(name: str, found: Sequence[UnderTask]) -> Table:
     """One task a line."""
     columns = ("task", "model", "the set alone", "all but the set", "no node")
-    table = _table(f"{name}: the same nodes under other tasks", columns, f"loss in {INTERVALS}; {CHANCE}")
+    table = new_table(f"{name}: the same nodes under other tasks", columns, f"loss in {INTERVALS}; {CHANCE}")
     for row in found:
         if row.losses is not None:
             each = row.losses
@@ -135,7 +135,7 @@ def tasks_table(name: str, found: Sequence[UnderTask]) -> Table:
 
 def overlap_tables(names: Sequence[str], found: Mapping[tuple[int, int], Mapping[str, Overlap]]) -> list[Table]:
     """Jaccard overlap of every two sets, then by site where there are just two."""
-    table = _table(
+    table = new_table(
         "node overlap (Jaccard)", ("", *names), "nodes in both over nodes in either; below, expected by chance"
     )
     for i, name in enumerate(names):
@@ -143,7 +143,7 @@ def overlap_tables(names: Sequence[str], found: Mapping[tuple[int, int], Mapping
         table.add_row(name, *cells)
     if len(names) != 2:
         return [table]
-    sites = _table(
+    sites = new_table(
         "by site", ("site", *names, "shared", "by chance", "Jaccard"), "by chance: of random sets of these sizes"
     )
     for site, each in found[0, 1].items():
@@ -169,7 +169,7 @@ def _add_losses(table: Table, found: SetLosses) -> None:
         table.add_row(label, loss.text())
 
 
-def _table(title: str, columns: Sequence[str], caption: str) -> Table:
+def new_table(title: str, columns: Sequence[str], caption: str) -> Table:
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left", box=box.SIMPLE_HEAD)
     for number, column in enumerate(columns):
         # Where it is narrow a name such as 0.mlp.resid_delta goes on in the next line: cut short it would say nothing.

@@ -1,9 +1,10 @@
-"""How sure a measured mean is: 95% bootstrap intervals over pairs (or windows of text).
+"""How sure a measured mean is: 95% bootstrap intervals over pairs (or windows of text, or tasks).
 
 What is measured on the same pairs is drawn together, so that a difference or a ratio is as sure as its pairs allow.
 Whether nodes, prompts or seeds were drawn again is the caller's question; here only pairs are.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,16 @@ class Measured:
 def mean_interval(values: Float[Tensor, "n"], seed: int = 0) -> Measured:
     """The mean of `values`, one number a pair."""
     return ratio_interval(values, torch.ones_like(values), seed)
+
+
+def geometric_interval(values: Float[Tensor, "n"], seed: int = 0) -> Measured:
+    """The geometric mean of `values`, all above 0, drawn again as `mean_interval` draws them.
+
+    No interval (NaN) for a single value: it says nothing about others.
+    """
+    mean = mean_interval(values.double().log(), seed)
+    low, high = (mean.low, mean.high) if len(values) > 1 else (torch.nan, torch.nan)
+    return Measured(*(math.exp(end) for end in (mean.value, low, high)))
 
 
 def ratio_interval(above: Float[Tensor, "n"], below: Float[Tensor, "n"], seed: int = 0) -> Measured:

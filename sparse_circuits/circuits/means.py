@@ -87,7 +87,7 @@ def means_for(model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, p
     cache = shipped.writable(model.folder) / FILE if model.folder is not None else None
     if text is None:
         if model.folder is not None and shipped.name_of(model.folder) is not None:
-            found = _cached(model.folder / FILE, checkpoint.model_hash(model))
+            found = read_means(model.folder / FILE, checkpoint.model_hash(model))
             if found is not None:
                 return found
         text = training_corpus(model)
@@ -97,7 +97,7 @@ def means_for(model: GPT, text: "PackedCorpus | Path | None", max_tokens: int, p
     windows = torch.from_numpy(corpus.validation_windows(size - 1, max_tokens // size * (size - 1)))
     content = hashlib.sha256(windows.numpy().tobytes()).hexdigest()
     key = f"{checkpoint.model_hash(model)} {content}"
-    found = _cached(cache, key)
+    found = read_means(cache, key)
     if found is not None:
         return found
     means = node_means(model, windows, progress)
@@ -116,12 +116,12 @@ def write_means(path: Path, means: Means, key: str) -> None:
     checkpoint.write_tensors(path, tensors, {"key": key, "tokens": str(means.tokens)})
 
 
-def _cached(cache: Path | None, key: str) -> Means | None:
-    """The means in the file `cache`, if their key starts with `key`; a damaged file answers no question."""
-    if cache is None or not cache.exists():
+def read_means(path: Path | None, key: str) -> Means | None:
+    """The means in the file `path`, if their key starts with `key`; a damaged file answers no question."""
+    if path is None or not path.exists():
         return None
     with contextlib.suppress(InputError, KeyError, ValueError):
-        tensors, metadata = checkpoint.read_tensors(cache)
+        tensors, metadata = checkpoint.read_tensors(path)
         if metadata["key"].startswith(key):
             return Means(tensors["values"], tensors["standard_error"], int(metadata["tokens"]))
     return None

@@ -27,6 +27,8 @@ class Command:
     """Rank nodes by learned masks, or by one of the baselines that these are compared with."""
     config: PruneConfig = dataclasses.field(default_factory=PruneConfig)
     scoring: ScoreConfig = dataclasses.field(default_factory=ScoreConfig)
+    settings: Path | None = None
+    """Settings of pruning as a JSON file, as `tune` writes them; flags change them."""
     report: bool = True
     """Judge the circuit by the quick report card, printed under its table and saved beside it (report.json and
     report.html)."""

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sparse_circuits.circuits.intervals import Measured, mean_interval, ratio_interval
+from sparse_circuits.circuits.intervals import Measured, geometric_interval, mean_interval, ratio_interval
 
 
 def test_the_mean_of_what_does_not_vary_is_sure() -> None:
@@ -32,3 +32,17 @@ def test_no_number_where_there_is_no_ratio() -> None:
     for above, below in ((torch.ones(2), torch.tensor([1.0, -1.0])), (torch.ones(0), torch.ones(0))):
         found = ratio_interval(above, below)
         assert all(map(math.isnan, (found.value, found.low, found.high)))
+
+
+def test_geometric_means_are_those_of_the_logarithms() -> None:
+    values = torch.tensor([1.0, 4.0, 16.0])
+    found = geometric_interval(values)
+    logs = mean_interval(values.double().log())
+    assert (found.value, found.low, found.high) == pytest.approx(
+        [math.exp(e) for e in (logs.value, logs.low, logs.high)]
+    )
+    assert found.value == pytest.approx(4)
+    one, none = geometric_interval(torch.tensor([3.0])), geometric_interval(torch.ones(0))
+    assert one.value == pytest.approx(3)
+    assert math.isnan(one.low)
+    assert math.isnan(none.value)

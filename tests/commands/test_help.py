@@ -56,7 +56,7 @@ def test_help_is_quick_and_loads_no_torch() -> None:
     program = (
         "import sys; from sparse_circuits.__main__ import VERBS, main;"
         "main(['--help']); [main([verb, '--help']) for verb in VERBS];"
-        "sys.exit(bool({'torch', 'numba', 'matplotlib', 'transformers'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'numba', 'matplotlib', 'optuna', 'transformers'} & set(sys.modules)))"
     )
 
     def processor_seconds(*arguments: str) -> float:

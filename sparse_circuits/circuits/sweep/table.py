@@ -1,0 +1,78 @@
+"""The results of a sweep as tables (geometric means by target, then every task) and as plain JSON values."""
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sparse_circuits.circuits.experiment_tables import new_table, plain, show
+from sparse_circuits.circuits.intervals import Measured
+from sparse_circuits.circuits.sweep.summary import Series, Sweep
+
+SIGNS = {"not reached": "-", "skipped": "skipped", "failed": "failed"}
+
+
+def print_sweep(found: Sweep, console: Console | None = None) -> None:
+    """Print tables, reasons and comparisons on standard output."""
+    show([_sizes(found), _tasks(found)], console)
+    reasons = {
+        f"{row.status} {row.model}, {row.task}: {row.reason}"
+        for row in found.rows
+        if row.status in ("skipped", "failed")
+    }
+    for line in [*sorted(reasons), *map(str, found.ratios)]:
+        print(line)
+
+
+def to_json(found: Sweep) -> dict[str, Any]:
+    """Comparisons, sizes and all results; null for what is not a number."""
+    values = {"ratios": found.ratios, "sizes": found.sizes, "results": found.rows}
+    return {name: plain(each) for name, each in values.items()}
+
+
+def measured_text(measured: Measured) -> str:
+    """A size and its interval with as many digits as tell something."""
+    if math.isnan(measured.value):
+        return "-"
+    if math.isnan(measured.low):
+        return f"{measured.value:.4g}"
+    return f"{measured.value:.4g} [{measured.low:.3g}, {measured.high:.3g}]"
+
+
+def _sizes(found: Sweep) -> Table:
+    names = [str(each) for each in found.series]
+    caption = (
+        "geometric means of max(1, edges) over the tasks that all reach, 95% intervals over tasks; in parentheses how "
+        "many tasks each reaches"
+    )
+    columns = ("target loss", "tasks", *names)
+    table = new_table("edges of the circuit by target loss", columns, caption)
+    for target in found.targets:
+        sizes = [found.size(series, target) for series in found.series]
+        cells = (f"{measured_text(size.edges)} ({size.reached})" for size in sizes)
+        table.add_row(f"{target:g}", f"{sizes[0].common} of {len(found.tasks)}", *cells)
+    return table
+
+
+def _tasks(found: Sweep) -> Table:
+    several = len(found.series) > 1
+    caption = " / ".join(map(str, found.series)) if several else ""
+    caption = "; ".join([*([caption] if caption else []), "-: the model's own loss is above the target"])
+    table = new_table("edges by task", ("task", *(f"{target:g}" for target in found.targets)), caption)
+    for task in found.tasks:
+        cells = (" / ".join(_cell(found, series, task, target) for series in found.series) for target in found.targets)
+        table.add_row(task, *cells)
+    return table
+
+
+def _cell(found: Sweep, series: Series, task: str, target: float) -> str:
+    edges = found.edges(series, target).get(task)
+    if edges is not None:
+        return f"{edges:,.0f}"
+    statuses = [
+        row.status
+        for row in found.rows
+        if (Series(row.model, row.method), row.task, row.target) == (series, task, target)
+    ]
+    return SIGNS[statuses[0]] if statuses else ""

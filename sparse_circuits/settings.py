@@ -1,0 +1,30 @@
+"""Settings of pruning in a JSON file: what `--settings` reads and `tune` writes.
+
+A file may hold a part of them; the rest are the defaults. It is refused where it holds anything else.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sparse_circuits.config import PruneConfig
+from sparse_circuits.fields import from_json, require, to_json
+from sparse_circuits.files import read_json
+
+
+def read_settings(path: str | Path) -> PruneConfig:
+    """The settings in the file at `path`.
+
+    Raises:
+        InputError: no such file, no JSON object, an unknown key or a value that cannot be.
+    """
+    values = read_json(path)
+    require(isinstance(values, dict), f"{path}: expected a JSON object with settings of pruning")
+    return from_json(PruneConfig, _over(to_json(PruneConfig()), values), str(path))
+
+
+def _over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """`values`, and where they say nothing the defaults."""
+    return defaults | {
+        key: _over(defaults[key], value) if isinstance(value, dict) and isinstance(defaults.get(key), dict) else value
+        for key, value in values.items()
+    }

@@ -1,0 +1,106 @@
+"""Sizes, coverage and ratios by hand."""
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from sparse_circuits.circuits.sweep.plot import plot
+from sparse_circuits.circuits.sweep.summary import Row, Series, Sweep
+from sparse_circuits.circuits.sweep.table import print_sweep, to_json
+
+SPARSE, DENSE = Series("sparse", "learned"), Series("dense", "learned")
+
+
+def row(model: str, task: str, edges: int | None, target: float = 0.1, seed: int = 0, method: str = "learned") -> Row:
+    status = "not reached" if edges is None else "found"
+    return Row(model, task, method, target, seed, status, None, 0.05, edges, edges, 0.2, 1.0)
+
+
+SMALL = Sweep(
+    [
+        row("sparse", "one", 10),
+        row("sparse", "two", 0),
+        row("sparse", "three", 7),
+        row("sparse", "four", None),
+        row("dense", "one", 40),
+        row("dense", "two", 9),
+        row("dense", "three", None),
+        row("dense", "four", 5),
+    ]
+)
+
+
+def test_the_mean_is_over_the_tasks_that_all_reach() -> None:
+    sparse, dense = SMALL.size(SPARSE, 0.1), SMALL.size(DENSE, 0.1)
+    assert sparse.edges.value == pytest.approx(math.sqrt(10 * 1))  # no edge counts as one
+    assert dense.edges.value == pytest.approx(math.sqrt(40 * 9))
+    assert (sparse.common, dense.common, sparse.reached, dense.reached) == (2, 2, 3, 3)
+    assert sparse.edges.low == pytest.approx(1)
+    assert sparse.edges.high == pytest.approx(10)
+
+
+def test_the_ratio_is_taken_task_by_task() -> None:
+    (ratio,) = SMALL.ratios
+    assert ratio.times.value == pytest.approx(math.sqrt(4 * 9))
+    assert (ratio.times.low, ratio.times.high) == pytest.approx((4, 9))
+    assert str(ratio) == "sparse vs dense at 0.1 nats: 6 times smaller [4, 9], 2 of 4 tasks"
+    assert str(SMALL.ratio(DENSE, SPARSE, 0.1)) == "dense vs sparse at 0.1 nats: 6 times larger [4, 9], 2 of 4 tasks"
+
+
+def test_of_seeds_the_geometric_mean_counts() -> None:
+    found = Sweep([row("m", "one", 4, seed=0), row("m", "one", 16, seed=1), row("m", "one", None, seed=2)])
+    assert found.edges(found.series[0], 0.1) == {"one": pytest.approx(8)}
+
+
+def test_one_task_has_no_interval_and_none_no_mean() -> None:
+    one = Sweep([row("sparse", "one", 4), row("dense", "one", 8)])
+    assert str(one.ratios[0]) == "sparse vs dense at 0.1 nats: 2 times smaller, 1 of 1 tasks"
+    assert math.isnan(one.size(SPARSE, 0.1).edges.low)
+    same = Sweep([row(model, task, 4) for model in ("sparse", "dense") for task in ("one", "two")])
+    assert str(same.ratios[0]) == "sparse vs dense at 0.1 nats: circuits of equal size, 2 of 2 tasks"
+    none = Sweep([row("sparse", "one", 4), row("dense", "one", None)])
+    assert str(none.ratios[0]) == "sparse vs dense at 0.1 nats: no task that both reach (0 of 1 tasks)"
+    assert math.isnan(none.size(SPARSE, 0.1).edges.value)
+    assert plot(none) == ""
+
+
+def test_models_are_compared_by_each_method_and_methods_on_each_model() -> None:
+    found = Sweep([row(model, "one", 1, method=way) for way in ("learned", "random") for model in ("a", "b", "c")])
+    compared = {(str(ratio.first), str(ratio.other)) for ratio in found.ratios}
+    assert compared == {
+        ("a", "b"),
+        ("a", "c"),
+        ("a (random)", "b (random)"),
+        ("a (random)", "c (random)"),
+        ("a", "a (random)"),
+        ("b", "b (random)"),
+        ("c", "c (random)"),
+    }
+
+
+def test_it_is_told_as_tables_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_sweep(SMALL)
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.split()[:4] == ["0.1", "2", "of", "4"]]
+    assert "3.162 [1, 10] (3)" in line
+    assert [line.split() for line in out.splitlines() if line.split()[:1] == ["three"]] == [["three", "7", "/", "-"]]
+    assert out.splitlines()[-1] == str(SMALL.ratios[0])
+    told = json.loads(json.dumps(to_json(SMALL), allow_nan=False))
+    assert told["ratios"][0]["times"]["value"] == pytest.approx(6)
+    assert [each["status"] for each in told["results"]].count("found") == 6
+
+
+def test_the_plot_has_a_mark_for_each_size() -> None:
+    targets = (0.3, 0.1, 0.03)
+    rows = [row(m, t, n, target) for m, n in (("a", 3), ("<b>", 99)) for t in ("one", "two") for target in targets]
+    drawn = ElementTree.fromstring(plot(Sweep(rows)))
+    titles = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(titles) == 6
+    assert "<b> at 0.03: 99 edges over 2 tasks" in titles
+    circles = [each for each in drawn.iter("{http://www.w3.org/2000/svg}circle") if len(each)]
+    across = [float(each.get("cx", "")) for each in circles]
+    assert across == sorted(across)  # smaller targets lie to the right
+    squares = [each for each in drawn.iter("{http://www.w3.org/2000/svg}polygon") if len(each)]
+    assert float(squares[0].get("points", "").split()[0].split(",")[1]) < float(circles[0].get("cy", ""))
