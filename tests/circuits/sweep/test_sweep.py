@@ -210,5 +210,5 @@ def test_models_are_told_apart(config: SweepConfig, tmp_path: Path, monkeypatch:
     assert [series.model for series in found.series] == list(models)
     assert len(list((tmp_path / "out").glob("planted-*/hopeless"))) == 2
     copy = planted_files.model_folder(tmp_path, "copy")
-    with pytest.raises(InputError, match="planted and .*copy are the same model; give it once"):
+    with pytest.raises(InputError, match=r"planted and .*copy are the same model; give it once"):
         run.sweep(replace(config, out=tmp_path, models=(config.models[0], str(copy))))
