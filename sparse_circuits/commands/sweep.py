@@ -1,7 +1,7 @@
 """`sparse-circuits sweep`: circuit size against target loss, as tables, data and a plot."""
 
 import dataclasses
-import json as jsonlib
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ def run(command: Command) -> None:
     if drawn:
         atomic_write(command.out / "sweep.svg", drawn)
     if command.json:
-        print(jsonlib.dumps(to_json(found), indent=2))
+        print(json.dumps(to_json(found), indent=2))
         return
     print_sweep(found)
     print(f"saved to {command.out}: sweep.json{', sweep.svg' if drawn else ''}, a folder for each model")

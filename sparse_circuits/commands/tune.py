@@ -1,7 +1,7 @@
 """`sparse-circuits tune`: the settings of pruning with which circuits are smallest, as a table, data and a plot."""
 
 import dataclasses
-import json as jsonlib
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ def run(command: Command) -> None:
     write_json(command.out / "tune.json", to_json(found))
     atomic_write(command.out / "tune.svg", plot(found))
     if command.json:
-        print(jsonlib.dumps(to_json(found), indent=2))
+        print(json.dumps(to_json(found), indent=2))
         return
     print_tuned(found)
     print(f"settings: {command.out / SETTINGS}, for --settings; circuits: {command.out / 'circuits'}")

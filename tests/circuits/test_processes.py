@@ -50,7 +50,7 @@ def test_how_each_ended_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     assert together("sparse_circuits.settings:read_settings", "nowhere.json", 1, nothing) == [2]
     assert capfd.readouterr().err == "sparse-circuits: cannot read nowhere.json: No such file or directory\n"
     assert together("builtins:exec", "import os; os.kill(os.getpid(), 9)", 1, nothing) == [-signal.SIGKILL]
-    assert together("builtins:exec", "raise KeyboardInterrupt", 1, nothing) == [130]
+    assert together("signal:raise_signal", int(signal.SIGINT), 1, nothing) == [130]
     assert together("builtins:exec", "import warnings; warnings.warn('one\\ntwo')", 1, nothing) == [0]
     assert capfd.readouterr().err == "warning: one two\n"
 

@@ -28,6 +28,7 @@ from sparse_circuits.circuits.sweep.summary import Row, Sweep
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.fields import from_json, require, to_json
 from sparse_circuits.files import claimed, write_json
+from sparse_circuits.files import sweep as sweep_up
 from sparse_circuits.progress import Bar
 
 POLL_SECONDS = 0.25
@@ -104,6 +105,8 @@ def _find(cell: Cell) -> None:
     """Find the cell's circuit and write what came of it."""
     result: dict[str, Any] = {"format": FORMAT, "model": cell.subject.name, "settings": cell.settings}
     started = time.monotonic()
+    for name in (FILE, "circuit.json", "circuit.safetensors"):
+        sweep_up(cell.folder / name)
     try:
         result["model_loss"] = cell.subject.loss(cell.task, cell.config)
         if result["model_loss"] <= cell.target:

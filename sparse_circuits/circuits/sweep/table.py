@@ -67,12 +67,12 @@ def _tasks(found: Sweep) -> Table:
 
 
 def _cell(found: Sweep, series: Series, task: str, target: float) -> str:
-    edges = found.edges(series, target).get(task)
-    if edges is not None:
-        return f"{edges:,.0f}"
-    statuses = [
-        row.status
-        for row in found.rows
-        if (Series(row.model, row.method), row.task, row.target) == (series, task, target)
-    ]
-    return SIGNS[statuses[0]] if statuses else ""
+    """The edges, of several seeds their mean, or why there is no circuit."""
+    place = (series, task, target)
+    rows = [row for row in found.rows if (Series(row.model, row.method), row.task, row.target) == place]
+    edges = [row.edges for row in rows if row.edges is not None]
+    if len(edges) == 1:
+        return f"{edges[0]:,}"
+    if edges:
+        return f"{found.edges(series, target)[task]:,.0f}"
+    return SIGNS[rows[0].status] if rows else ""

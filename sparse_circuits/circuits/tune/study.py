@@ -220,8 +220,8 @@ def _has_locks(folder: Path) -> bool:
 def seconds_spent(trials: Sequence[FrozenTrial]) -> float:
     """Worker seconds of all trials, those that are running included."""
     now = datetime.datetime.now()
-    begun = [trial for trial in trials if trial.datetime_start is not None]
-    return sum(((each.datetime_complete or now) - each.datetime_start).total_seconds() for each in begun)  # type: ignore[operator]
+    begun = [(trial.datetime_start, trial.datetime_complete or now) for trial in trials]
+    return sum(((end - start).total_seconds() for start, end in begun if start is not None), 0.0)
 
 
 def best_of(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
