@@ -54,21 +54,23 @@ def run_passes(
     tokens: Int64[Tensor, "B T"],
     encode: Sequence[str],
     decode: Sequence[str],
-    maps: bool = True,
+    encode_rest: bool = True,
+    decode_rest: bool = True,
 ) -> Passes:
     """Run both models and the hybrid passes that switch at the sites `encode` (to sparse) and `decode` (to dense).
 
     Args:
-        maps: encode and decode at the other sites as well, where no hybrid pass needs it.
+        encode_rest: encode at the other sites as well, where no hybrid pass needs it.
+        decode_rest: decode there.
     """
     rows = len(tokens)
     with torch.no_grad():
         dense, dense_stream, _ = _with_tails(bridge.dense, tokens, {}, bridge.sites)
-    encoded = {s: bridge.encode(s, dense_stream[s]) for s in bridge.sites if maps or s in encode}
+    encoded = {s: bridge.encode(s, dense_stream[s]) for s in bridge.sites if encode_rest or s in encode}
     sparse, sparse_stream, into_sparse = _with_tails(
         bridge.sparse, tokens, {s: encoded[s] for s in encode}, bridge.sites
     )
-    decoded = {s: bridge.decode(s, sparse_stream[s]) for s in bridge.sites if maps or s in decode}
+    decoded = {s: bridge.decode(s, sparse_stream[s]) for s in bridge.sites if decode_rest or s in decode}
     into_dense: dict[str, Tensor] = {}
     if decode:
         logits = bridge.dense(tokens.repeat(len(decode), 1), enter={s: decoded[s] for s in decode})

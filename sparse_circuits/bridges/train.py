@@ -173,7 +173,8 @@ class Bridging(Pretraining):
             tokens[:, :-1],
             sites if terms.encode_kl else [],
             sites if terms.decode_kl else [],
-            maps=bool(terms.encode_nmse or terms.decode_nmse),
+            encode_rest=terms.encode_nmse > 0,
+            decode_rest=terms.decode_nmse > 0,
         )
         scale = len(self.bridge.sites) / len(sites)
         total, found = loss_terms(passes, tokens[:, 1:], terms, scale)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pair:
+class Subject:
     """Which bridge, and which nodes of its sparse model."""
 
     bridge: Path
@@ -63,7 +63,7 @@ class Pair:
 class Curve:
     """How far the dense model's answers move with the strength, beside controls; and what else is moved."""
 
-    pair: Pair
+    subject: Subject
     strengths: tuple[float, ...] = (0.0, 0.05, 0.15, 0.5, 1.0, 1.5)
     """What the nodes' differences are multiplied by; 1 is the whole difference."""
     split: str = "report"
@@ -92,11 +92,11 @@ class Curve:
         _check_strengths(self.strengths)
         if self.picture is not None:
             require(self.picture.suffix == ".svg", f"--picture is {self.picture}; expected a file that ends in .svg")
-        bridge, circuit = self.pair.load()
-        task = self.pair.asked(circuit)
+        bridge, circuit = self.subject.load()
+        task = self.subject.asked(circuit)
         ranked: list[tuple[tuple[str, int], float]] = []
         if circuit is None:
-            nodes: Any = read_nodes(circuit_space(bridge), list(self.pair.nodes))
+            nodes: Any = read_nodes(circuit_space(bridge), list(self.subject.nodes))
         else:
             every = [(site, channel) for site, channels in circuit.nodes.items() for channel in channels]
             ranked = best_nodes(bridge, task, every, progress=True)
@@ -107,7 +107,7 @@ class Curve:
         tables = [steered_table(found)]
         result: dict[str, Any] = {"curves": found, "ranked": ranked}
         if self.side_effects:
-            text = self.pair.text(bridge) if self.text else None
+            text = self.subject.text(bridge) if self.text else None
             effects = side_effects(bridge, task, nodes, corpus=text, seed=self.seed, progress=True)
             result["side_effects"] = effects
             tables += side_effect_tables(effects)
@@ -120,7 +120,7 @@ class Curve:
 class Ablate:
     """Take the directions that a circuit's nodes stand for out of the dense model: does its behaviour break?"""
 
-    pair: Pair
+    subject: Subject
     split: str = "report"
     """Which split's pairs."""
     pairs: int = 64
@@ -140,13 +140,13 @@ class Ablate:
         from sparse_circuits.circuits.node_sets import read_nodes
         from sparse_circuits.inference import fastest
 
-        bridge, circuit = self.pair.load()
-        task = self.pair.asked(circuit)
-        nodes = read_nodes(circuit_space(bridge), list(self.pair.nodes)) if circuit is None else circuit.nodes
+        bridge, circuit = self.subject.load()
+        task = self.subject.asked(circuit)
+        nodes = read_nodes(circuit_space(bridge), list(self.subject.nodes)) if circuit is None else circuit.nodes
         along = circuit_directions(bridge, nodes)
         if self.directions is not None:
             write_tensors(self.directions, along, {"nodes": json.dumps({s: list(nodes[s]) for s in along})})
-        means = means_for(fastest(bridge.dense), self.pair.corpus, 65_536, progress=True)
+        means = means_for(fastest(bridge.dense), self.subject.corpus, 65_536, progress=True)
         found = ablate_circuit(
             bridge, task, nodes, means, None, self.split, self.pairs, self.samples, self.seed, progress=True
         )
@@ -157,7 +157,7 @@ class Ablate:
 class Generate:
     """Continue a prompt with the dense model, plainly and steered."""
 
-    pair: Pair
+    subject: Subject
     prompt: str = ""
     """The text to continue."""
     change: Literal["add", "set", "scale"] = "add"
@@ -177,12 +177,12 @@ class Generate:
         from sparse_circuits.bridges.steering import Change
 
         _check_strengths((self.strength, self.by))
-        bridge, circuit = self.pair.load()
+        bridge, circuit = self.subject.load()
         tokenizer = bridge.sparse.tokenizer
         if tokenizer is None:
             raise InputError("the models have no tokenizer, and the prompt is text")
         prompt = tokenizer.encode(self.prompt) or [tokenizer.end_of_text]
-        nodes: Any = list(self.pair.nodes) if circuit is None else circuit.nodes
+        nodes: Any = list(self.subject.nodes) if circuit is None else circuit.nodes
         steering = bridge.steer(nodes, Change(self.change, self.by), self.strength)
         settings: dict[str, Any] = {
             "max_new_tokens": self.max_new_tokens,

@@ -113,7 +113,7 @@ def test_a_hybrid_pass_trains_the_sparse_model_on_its_own_side_of_the_site(
     bridge, batch = unlike(), tokens()
     site = "1.resid_in"
     chosen = {"encode": [site] if before is False else [], "decode": [site] if before else []}
-    passes = run_passes(bridge, batch[:, :-1], **chosen, maps=False)
+    passes = run_passes(bridge, batch[:, :-1], **chosen, encode_rest=False, decode_rest=False)
     loss_terms(passes, batch[:, 1:], only(term))[0].backward()
     assert moved(bridge.sparse.h[0].mlp.c_fc.weight) == before
     assert moved(bridge.sparse.wte.weight) == before
