@@ -13,7 +13,7 @@ HEAD = """# The file tree
 One line a file, taken from the file itself by `python docs/files.py`. Tests mirror the package.
 
 Imports point one way: `fields, config, sites, kernels, sparsity, tokenizer` ← `model, corpus, tasks` ← `checkpoint` ←
-`loop, train` ← `circuits` ← `card` ← `commands` ← `__main__`, `benchmarks`.
+`loop, train` ← `circuits` ← `bridges`, `card` ← `commands` ← `__main__`, `benchmarks`.
 """
 
 

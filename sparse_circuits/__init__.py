@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparse_circuits.bridges.bridge import Bridge
     from sparse_circuits.checkpoint import load
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.circuits.prune import prune
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GPT",
     "TASKS",
+    "Bridge",
     "Card",
     "Circuit",
     "CorpusConfig",
@@ -55,6 +57,7 @@ __all__ = [
 _HOMES = {
     "GPT": "model",
     "TASKS": "tasks",
+    "Bridge": "bridges.bridge",
     "Card": "circuits.report",
     "Circuit": "circuits.circuit",
     "CorpusConfig": "corpus.config",

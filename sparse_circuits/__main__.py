@@ -31,6 +31,8 @@ VERBS = {
     "report": "judge a circuit: is it the model's own way, and how far can it be trusted",
     "generate": "continue a prompt",
     "experiment": "keep, remove, patch or binarise nodes and see what it does",
+    "bridge": "tie a sparse model to a dense one, so that each can be read and run through the other",
+    "steer": "move a dense model by nodes of the sparse one it is bridged to",
     "models": "list the models that ship with the package",
     "card": "write the card of a model: how it was made, how good and how sparse it is, what it can do",
     "bench": "measure speed and memory beside dense PyTorch",

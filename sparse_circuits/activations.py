@@ -5,14 +5,18 @@ that at this site it only mixes the activation with constants, as every pruning 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import nearest
 from sparse_circuits.kernels.fused import keep_gelu, keep_hold, keep_norm, keep_relu
-from sparse_circuits.sites import Tap
+from sparse_circuits.sites import FINAL_SITE, Tap, residual_sites
 from sparse_circuits.sparsity import abs_topk
 
 
@@ -57,6 +61,53 @@ def tapped(tap: Tap, site: str, activation: Tensor) -> Tensor:
     return result
 
 
+class Entering:
+    """Rows that join a forward pass at sites of the residual stream, each with a stream of its own.
+
+    They are the last rows of the pass's tokens, in the order of the sites; `own` rows start at the embedding.
+    """
+
+    def __init__(self, streams: Mapping[str, Tensor], tokens: Tensor, config: GPTConfig, until: str | None = None):
+        """Check `streams`, [rows, T, D] by site, against the tokens of all rows.
+
+        Raises:
+            InputError: a site off the residual stream or behind `until`, another shape, or more rows than tokens.
+        """
+        places = residual_sites(config)
+        for site in [*streams, *([] if until is None else [until])]:
+            if site not in places:
+                raise InputError(f"{site!r} is no site of the residual stream; {nearest(site, places)}")
+        reached = places if until is None else places[: places.index(until) + 1]
+        for site, stream in streams.items():
+            if site not in reached:
+                raise InputError(f"rows enter at {site}, which a pass until {until} does not reach")
+            if stream.ndim != 3 or stream.shape[1:] != (tokens.shape[1], config.d_model):
+                raise InputError(
+                    f"the rows that enter at {site} have shape {tuple(stream.shape)}; "
+                    f"expected [rows, {tokens.shape[1]}, {config.d_model}]"
+                )
+        self.own = len(tokens) - sum(map(len, streams.values()))
+        if self.own < 0:
+            raise InputError(f"{len(tokens) - self.own} rows enter, but tokens are given for {len(tokens)}")
+        self._streams = {site: streams[site] for site in reached if site in streams}
+
+    def layer(self, layer: int) -> dict[str, Tensor]:
+        """What enters in block `layer`, by the site without the layer."""
+        prefix = f"{layer}."
+        return {site.removeprefix(prefix): x for site, x in self._streams.items() if site.startswith(prefix)}
+
+    def last(self) -> Tensor | None:
+        """What enters after the last block."""
+        return self._streams.get(FINAL_SITE)
+
+
+def joined(residual: Tensor | None, entering: Tensor | None) -> Tensor | None:
+    """The rows of a stream, if there are any yet, and those that enter it."""
+    if residual is None or entering is None:
+        return entering if residual is None else residual
+    return torch.cat([residual, entering])
+
+
 def normed(norm: nn.Module, x: Tensor) -> Tensor:
     """x after a norm, with nothing done to it."""
     return keep_norm(x, norm.weight, x.shape[-1], norm.eps) if isinstance(norm, nn.RMSNorm) else norm(x)
@@ -75,7 +126,7 @@ def finish(
     place: str,
     tap: Prefixed | None,
     site: str,
-    function: Literal["none", "gelu", "relu"] | nn.RMSNorm = "none",
+    function: Literal["none", "gelu", "relu", "gelu_tanh"] | nn.RMSNorm = "none",
     beside: Tensor | None = None,
 ) -> Tensor:
     """`function` of x, AbsTopK where the config puts it at `place`, and the tap's say at `site`.
@@ -83,6 +134,8 @@ def finish(
     Channels `beside` follow those of a norm: [T, channels], or with the dimensions of x before.
     """
     k = kept_count(config, place, x.shape[-1] + (0 if beside is None else beside.shape[-1]))
+    if function == "gelu_tanh":  # the one that has no kernel with what follows
+        x = F.gelu(x, approximate="tanh")
     mask, held = (tap.holding(site) if tap is not None else None) or (None, None)
     if isinstance(function, nn.RMSNorm):
         x = keep_norm(x, function.weight, k, function.eps, mask, held, beside)

@@ -74,8 +74,8 @@ class GPTConfig:
     """A dense vocab x vocab table whose row of the last token is added to the logits."""
     sink: bool = True
     """One learned logit per head in the softmax denominator, a key that is always visible and carries nothing."""
-    activation: Literal["gelu", "relu"] = "gelu"
-    """The MLP's nonlinearity."""
+    activation: Literal["gelu", "relu", "gelu_tanh"] = "gelu"
+    """The MLP's nonlinearity; gelu_tanh is GPT-2's approximation of gelu, slower here."""
     residual_activation: Literal["none", "relu"] = "none"
     """ReLU on the residual stream after every sublayer."""
     abs_topk: float | None = 0.25

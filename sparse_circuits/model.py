@@ -10,7 +10,7 @@ Parameter names are those of the released checkpoints without their `transformer
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparse_circuits.activations import Prefixed, finish, kept_count, normed, tapped
+from sparse_circuits.activations import Entering, Prefixed, finish, joined, kept_count, normed, tapped
 from sparse_circuits.cache import Cache, LayerCache
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
@@ -46,7 +46,8 @@ class Run:
 class GPT(Holder):
     """A weight-sparse (or dense) transformer.
 
-    `tokenizer` is set on models that come with one, `folder` on those loaded from or written to a folder.
+    `tokenizer` is set on models that come with one, `folder` on those loaded from or written to a folder. Where
+    `standing_tap` is set, it acts in every forward pass, before the tap that is given (steering a generation, say).
     """
 
     def __init__(self, config: GPTConfig, seed: int = 0):
@@ -55,6 +56,7 @@ class GPT(Holder):
         self.config = config = config.resolved()
         self.tokenizer: Tokenizer | None = None
         self.folder: Path | None = None
+        self.standing_tap: Tap | None = None
         self.wte = Embedding(config.vocab_size, config.d_model)
         if config.positions != "none":
             width = config.d_model if config.positions == "learned" else config.d_position
@@ -98,6 +100,7 @@ class GPT(Holder):
         tap: Tap | None = None,
         at: Int64[Tensor, "B"] | None = None,
         cache: Cache | None = None,
+        enter: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "B T V"] | Float[Tensor, "B V"]:
         """Logits of the next token.
 
@@ -107,39 +110,61 @@ class GPT(Holder):
             at: one of `tokens` per sequence, by its index; logits are then computed there only and have shape [B, V].
             cache: `tokens` continue what it holds, as if that stood before them; see `Cache`. There are then no
                 gradients.
+            enter: residual streams [rows, T, d_model] by site (`sites.residual_sites`). So many of the last rows of
+                `tokens`, in the order of the sites, do not start at the embedding: they join the pass there with that
+                stream, and nothing before it is computed for them. A tap sees the rows that are there by then.
 
         Raises:
             InputError: wrong shape or dtype, ids outside the vocabulary, more positions than the block size or the
-                cache has room for, a cache of another model, `at` outside the positions, or a tap that returns no
-                tensor of the activation's shape.
+                cache has room for, a cache of another model, `at` outside the positions, a tap that returns no
+                tensor of the activation's shape, streams that do not fit, or streams together with a cache.
         """
         self._check(tokens)
         if at is not None:
             _check_at(at, tokens)
+        tap = compose(self.standing_tap, tap)
         if cache is None:
-            return self._logits(tokens, tap, at, None, slice(tokens.shape[1]))
+            entering = Entering(enter or {}, tokens, self.config)
+            return self._logits(tokens, tap, at, None, slice(tokens.shape[1]), entering)
+        if enter:
+            raise InputError("rows that enter on the way have no keys and values before it; leave the cache out")
         with torch.no_grad():
-            return self._logits(tokens, tap, at, cache, cache.begin(tokens, self.config))
+            place = cache.begin(tokens, self.config)
+            return self._logits(tokens, tap, at, cache, place, Entering({}, tokens, self.config))
+
+    def residual(
+        self,
+        tokens: Int64[Tensor, "B T"],
+        until: str,
+        tap: Tap | None = None,
+        enter: Mapping[str, Tensor] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """The residual stream at the site `until`, where the pass ends; see `forward` for the rest.
+
+        The tap has had its say there, so that what is returned can `enter` another pass at the same site.
+        """
+        self._check(tokens)
+        entering = Entering(enter or {}, tokens, self.config, until)
+        residual = self._stream(tokens, compose(self.standing_tap, tap), None, slice(tokens.shape[1]), entering, until)
+        assert residual is not None  # every row starts somewhere before
+        return residual
 
     def _logits(
-        self, tokens: Tensor, tap: Tap | None, at: Tensor | None, cache: Cache | None, place: slice | Tensor
+        self,
+        tokens: Tensor,
+        tap: Tap | None,
+        at: Tensor | None,
+        cache: Cache | None,
+        place: slice | Tensor,
+        entering: Entering,
     ) -> Tensor:
         """The forward pass, of tokens at the positions `place`."""
         if cache is not None and tap is None and at is None:
             logits = decode.logits(self, tokens, cache)
             if logits is not None:
                 return logits
-        residual = self.wte(tokens)
-        position_channels = None
-        if self.config.positions == "learned":
-            residual = residual + self.wpe.weight[place]
-        elif self.config.positions != "none":
-            position_channels = self.wpe.weight[place]
-        for layer, block in enumerate(self.blocks):
-            layer_tap = None if tap is None else Prefixed(tap, layer)
-            residual = block(residual, position_channels, layer_tap, None if cache is None else cache.layers[layer])
-        if tap is not None:
-            residual = tapped(tap, FINAL_SITE, residual)
+        residual = self._stream(tokens, tap, cache, place, entering)
+        assert residual is not None
         if at is not None:
             rows = torch.arange(len(tokens), device=tokens.device)
             residual, tokens = residual[rows, at], tokens[rows, at]
@@ -147,6 +172,36 @@ class GPT(Holder):
         if self.config.bigram_table == "none":
             return logits + self.final_logits_bias
         return add_rows(logits, cast(Tensor, self.bigram_table), tokens, cast(Tensor, self.final_logits_bias))
+
+    def _stream(
+        self,
+        tokens: Tensor,
+        tap: Tap | None,
+        cache: Cache | None,
+        place: slice | Tensor,
+        entering: Entering,
+        until: str = FINAL_SITE,
+    ) -> Tensor | None:
+        """The residual stream at `until`, from the embedding and from where rows enter."""
+        residual, position_channels = None, None
+        if entering.own or not len(tokens):
+            residual = self.wte(tokens[: entering.own])
+            if self.config.positions == "learned":
+                residual = residual + self.wpe.weight[place]
+        if self.config.positions.endswith("_concat"):
+            position_channels = self.wpe.weight[place]
+        for layer, block in enumerate(self.blocks):
+            parts = entering.layer(layer)
+            if residual is None and not parts:
+                continue
+            layer_tap = None if tap is None else Prefixed(tap, layer)
+            end = until.removeprefix(f"{layer}.")
+            layer_cache = None if cache is None else cache.layers[layer]
+            residual = block(residual, position_channels, layer_tap, layer_cache, parts, end)
+            if end in ("resid_in", "resid_mid"):
+                return residual
+        residual = joined(residual, entering.last())
+        return residual if tap is None or residual is None else tapped(tap, FINAL_SITE, residual)
 
     def run(self, tokens: Int64[Tensor, "B T"], record: str | Sequence[str] = (), tap: Tap | None = None) -> Run:
         """Logits together with the activations of the sites that match `record`, e.g. "*.attn.q".
@@ -200,14 +255,30 @@ class Block(Holder):
             self.ln_p2 = _norm(config, config.d_position)
 
     def forward(
-        self, residual: Tensor, positions: Tensor | None, tap: Prefixed | None, cache: LayerCache | None = None
-    ) -> Tensor:
-        residual = residual if tap is None else tap("resid_in", residual)
-        x = self._read(residual, self.ln_1, positions, "ln_p1", "attn", tap)
-        residual = self._add(residual, self.attn(x, tap, cache), "resid_post_attn")
-        residual = residual if tap is None else tap("resid_mid", residual)
-        x = self._read(residual, self.ln_2, positions, "ln_p2", "mlp", tap)
-        return self._add(residual, self.mlp(x, tap), "resid_post_mlp")
+        self,
+        residual: Tensor | None,
+        positions: Tensor | None,
+        tap: Prefixed | None,
+        cache: LayerCache | None = None,
+        enter: Mapping[str, Tensor] | None = None,
+        until: str = "",
+    ) -> Tensor | None:
+        """The stream after the block, or at `until` inside it; rows `enter` at its two residual sites."""
+        enter = enter or {}
+        for site in ("resid_in", "resid_mid"):
+            residual = joined(residual, enter.get(site))
+            if residual is None:
+                continue
+            residual = residual if tap is None else tap(site, residual)
+            if until == site:
+                return residual
+            if site == "resid_in":
+                x = self._read(residual, self.ln_1, positions, "ln_p1", "attn", tap)
+                residual = self._add(residual, self.attn(x, tap, cache), "resid_post_attn")
+            else:
+                x = self._read(residual, self.ln_2, positions, "ln_p2", "mlp", tap)
+                residual = self._add(residual, self.mlp(x, tap), "resid_post_mlp")
+        return residual
 
     def _read(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sparse_circuits.config import GPTConfig, LoopConfig, PruneConfig, SparsityConfig, TrainConfig
 
 if TYPE_CHECKING:
+    from sparse_circuits.bridges.config import BridgeConfig
     from sparse_circuits.corpus.config import CorpusConfig
 
 
@@ -133,5 +134,21 @@ def small_dense_train(corpus: Path = Path("runs/corpus"), out: Path = Path("runs
     )
 
 
+def small_bridge(corpus: Path = Path("runs/corpus"), out: Path = Path("runs/bridged")) -> "BridgeConfig":
+    """The shipped sparse model, trained on with bridges to the shipped dense one, on the corpus of both."""
+    from sparse_circuits.bridges.config import BridgeConfig
+
+    sparse = small_train(corpus, out)
+    train = replace(
+        sparse,
+        # It is as sparse as it will be from the start.
+        sparsity=replace(sparse.sparsity, density_start=0.0, density_end=0.0),
+        loop=replace(sparse.loop, steps=4000, learning_rate=3e-3),
+        eval_every=250,
+    )
+    return BridgeConfig(dense=Path("small-dense"), start=Path("small-sparse"), train=train)
+
+
 CORPUS = {"demo": demo_corpus, "mix": mix_corpus, "small": small_corpus}
 TRAIN = {"demo": demo_train, "stdlib": stdlib_train, "small-sparse": small_train, "small-dense": small_dense_train}
+BRIDGE = {"small": small_bridge}

@@ -38,6 +38,8 @@ class Pretraining:
     def __init__(self, model: GPT, corpus: PackedCorpus, config: TrainConfig):
         self.model, self.corpus, self.config = model, corpus, config
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        # What a layer reads in one step, by which it is judged whether its sparse products are faster.
+        self.positions = config.batch_size * model.config.block_size
         self._layers = {f"{name}.weight": m for name, m in model.named_modules() if isinstance(m, Linear)}
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -63,13 +65,17 @@ class Pretraining:
         return (step + 1) / self.config.loop.steps
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        tokens = self.begin(step)
+        return next_token_loss(self.model(tokens[:, :-1]), tokens[:, 1:]), {"density": self.density(step)}
+
+    def begin(self, step: int) -> Int64[Tensor, "B T1"]:
+        """The tokens of step `step`, for which the layers know what gradients are wanted."""
         size = self.model.config.block_size
         batch = self.corpus.batch("train", step, self.config.batch_size, size, self.config.loop.seed)
-        tokens = torch.from_numpy(batch).to(next(self.model.parameters()).device)
         live = self.live(step)
         for name, layer in self._layers.items():
             layer.weight_gradient = "live" if name in live else "dense"
-        return next_token_loss(self.model(tokens[:, :-1]), tokens[:, 1:]), {"density": self.density(step)}
+        return torch.from_numpy(batch).to(next(self.model.parameters()).device)
 
     def projections(self, step: int) -> dict[str, Projection]:
         # While only live entries move, the same ones stay.
@@ -95,7 +101,6 @@ class Pretraining:
 
     def choose_products(self, step: int) -> None:
         """Let the matrices that are sparse enough before step `step` be multiplied sparsely."""
-        positions = self.config.batch_size * self.model.config.block_size
         kept = projections(self.model, self.config.sparsity, step / self.config.loop.steps) if step else {}
         for name, layer in self._layers.items():
             weight = layer.weight
@@ -103,7 +108,7 @@ class Pretraining:
                 self.config.products == "auto"
                 and name in kept
                 and weight.device.type == "cpu"
-                and worthwhile(*layer.shape, kept[name].k / weight.numel(), positions, self.config.loop.precision)
+                and worthwhile(*layer.shape, kept[name].k / weight.numel(), self.positions, self.config.loop.precision)
             )
             layer.matrix = SparseMatrix.from_dense(weight.detach()) if faster else None
 

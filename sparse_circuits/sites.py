@@ -51,6 +51,12 @@ def site_names(config: GPTConfig) -> list[str]:
     return [f"{layer}.{site}" for layer in range(config.n_layer) for site in BLOCK_SITES] + [FINAL_SITE]
 
 
+def residual_sites(config: GPTConfig) -> list[str]:
+    """The 2 * layers + 1 places on the residual stream: before each sublayer, and after the last."""
+    between = [f"{layer}.{site}" for layer in range(config.n_layer) for site in ("resid_in", "resid_mid")]
+    return [*between, FINAL_SITE]
+
+
 def site_width(config: GPTConfig, site: str) -> int:
     """Number of channels at `site`."""
     name = site.split(".", 1)[-1]

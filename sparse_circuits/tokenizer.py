@@ -25,6 +25,8 @@ from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write, read_json
 
 PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""How GPT-2 cuts text: of tokenizers that come with such a model, which are read but not trained here."""
 END_OF_TEXT = "<|endoftext|>"
 SMALLEST_VOCABULARY = 257
 """The 256 bytes and the end of text."""
@@ -39,18 +41,20 @@ class Tokenizer:
         vocabulary: token to id, tokens spelled in GPT-2's printable alphabet; ids are 0 to n - 1, all 256
             single bytes are in it, and `<|endoftext|>` has the last id.
         merges: pairs of tokens to join, the earliest learned first.
+        pattern: what cuts text into pieces, `PATTERN` or `GPT2_PATTERN`.
 
     Raises:
         InputError: the vocabulary is not of this form.
     """
 
-    def __init__(self, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, vocabulary: dict[str, int], merges: Sequence[tuple[str, str]], pattern: str = PATTERN) -> None:
         _check_vocabulary(vocabulary)
+        self._pattern = pattern
         self._vocabulary = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
         self._merges = [(left, right) for left, right in merges]
         ordinary = {token: index for token, index in self._vocabulary.items() if token != END_OF_TEXT}
         try:
-            self._library = _library_tokenizer(models.BPE(ordinary, self._merges))
+            self._library = _library_tokenizer(models.BPE(ordinary, self._merges), pattern)
         except Exception as error:  # the library raises a bare Exception for a merge outside the vocabulary
             raise InputError(f"the tokenizer's merges do not fit its vocabulary: {error}") from error
         self._library.add_special_tokens([END_OF_TEXT])
@@ -93,8 +97,8 @@ class Tokenizer:
         name end of text, it is the id after the last; ids they skip get tokens that no text encodes to.
 
         Raises:
-            InputError: no such file; cut short; not a byte-level BPE tokenizer with this module's pattern and
-                `<|endoftext|>` as its last token.
+            InputError: no such file; cut short; not a byte-level BPE tokenizer with one of this module's patterns
+                and `<|endoftext|>` as its last token.
         """
         path = Path(path)
         try:
@@ -179,14 +183,14 @@ class Tokenizer:
     @cached_property
     def hash(self) -> str:
         """SHA-256, in hexadecimal, of the pattern, the vocabulary and the merges."""
-        content = [PATTERN, list(self._vocabulary), self._merges]
+        content = [self._pattern, list(self._vocabulary), self._merges]
         return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
     def __repr__(self) -> str:
         return f"Tokenizer(vocab_size={self.vocab_size}, hash={self.hash[:12]})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Tokenizer, (self._vocabulary, self._merges)
+        return Tokenizer, (self._vocabulary, self._merges, self._pattern)
 
     def _is_merged(self, content: bytes) -> bool:
         """Whether the merges make one token of the bytes of a token (which may be no text: then yes)."""
@@ -222,12 +226,12 @@ class _FormError(ValueError):
     """The file is JSON, but of another tokenizer."""
 
 
-def _library_tokenizer(model: models.BPE) -> tokenizers.Tokenizer:
+def _library_tokenizer(model: models.BPE, pattern: str = PATTERN) -> tokenizers.Tokenizer:
     """The library's tokenizer around `model`, with this module's way of cutting text."""
     library = tokenizers.Tokenizer(model)
     library.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(tokenizers.Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -273,8 +277,8 @@ def _check_vocabulary(vocabulary: dict[str, int]) -> None:
         raise InputError(f"the tokenizer's token {foreign[0]!r} is not spelled in bytes; it is not byte-level")
 
 
-def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges out of the Hugging Face JSON, once it is known that they mean the same here."""
+def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]], str]:
+    """Vocabulary, merges and pattern out of the Hugging Face JSON, once it is known that they mean the same here."""
     try:
         model = content["model"]
         steps = content["pre_tokenizer"]
@@ -297,12 +301,15 @@ def _parse(content: Any) -> tuple[dict[str, int], list[tuple[str, str]]]:
             raise _FormError(f"its model has the option {option}")
     if content.get("normalizer") is not None:
         raise _FormError("it changes the text before encoding (a normalizer)")
-    if [pattern.replace("\r", r"\r").replace("\n", r"\n") for pattern in patterns] != [PATTERN]:
+    # GPT-2's own file leaves its pattern to the step that spells text in bytes.
+    whole = kinds == ["ByteLevel"] and steps[0].get("add_prefix_space") is False and steps[0].get("use_regex", True)
+    plain = [pattern.replace("\r", r"\r").replace("\n", r"\n") for pattern in patterns]
+    if not whole and plain not in ([PATTERN], [GPT2_PATTERN]):
         raise _FormError("it cuts text by another pattern")
-    if kinds != ["Split", "ByteLevel"] or not cuts_only or not spells_only:
+    if not whole and (kinds != ["Split", "ByteLevel"] or not cuts_only or not spells_only):
         raise _FormError("it cuts or changes text in further steps (pre-tokenizers)")
     _check_ids(vocabulary)
-    return vocabulary, merges
+    return vocabulary, merges, GPT2_PATTERN if whole else plain[0]
 
 
 def _read_pair(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:

@@ -16,11 +16,11 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -58,37 +58,52 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> G
         Diverged: the loss went to NaN or far off; the message names the last good checkpoint.
         KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole step is written first.
     """
+    return conduct(config, resume, lambda admitted, corpus: Training(admitted, corpus, resume, progress)).model
+
+
+T = TypeVar("T", bound="Training")
+
+
+def conduct(
+    config: TrainConfig, resume: bool, make: Callable[[TrainConfig, PackedCorpus], T], command: str = "train"
+) -> T:
+    """Run the training that `make` makes of the config that is to be used and its corpus, alone in its folder.
+
+    Args:
+        command: by which it was started, and is resumed.
+    """
     out = Path(config.out)
-    config = _admitted(config, resume)  # before anything is made on disk
+    config = _admitted(config, resume, command)  # before anything is made on disk
     corpus = PackedCorpus.load(config.corpus)
     checkpoint.make_folder(out)
     with locked(out):
-        config = _admitted(config, resume)  # another process may have been here meanwhile
+        config = _admitted(config, resume, command)  # another process may have been here meanwhile
         for name in FILES:
             sweep(out / name)
-        return _Run(config, corpus, resume, progress).finish()
+        training = make(config, corpus)
+        training.finish()
+        return training
 
 
-class _Run:
-    """One training run in its folder."""
+class Training:
+    """One training run in its folder: pretraining, and what is trained like it with another objective."""
 
     seconds_before = 0.0
     """Seconds the run has taken up to the checkpoint it continues from."""
 
     def __init__(self, config: TrainConfig, corpus: PackedCorpus, resume: bool, progress: bool):
+        """Make the model and its objective, or read the checkpoint to `resume` from."""
         vocabulary = corpus.tokenizer.vocab_size
         self.config = replace(config, model=replace(config.model, vocab_size=vocabulary))
+        self.corpus = corpus
         self.out = Path(config.out)
         self.progress = progress
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        if device == "cuda" and config.dw == "amortized":
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.device == "cuda" and config.dw == "amortized":
             warnings.warn("dw=amortized does nothing on CUDA, where products are dense", stacklevel=2)
-        self.model = GPT(self.config.model, seed=config.loop.seed).to(device)
+        self.model = self.make_model().to(self.device)
         self.model.tokenizer = corpus.tokenizer
-        if config.bigram_start == "counts" and config.model.bigram_table != "none":
-            table = torch.from_numpy(bigram_log_probabilities(corpus.train, vocabulary))
-            cast(Tensor, self.model.bigram_table).data.copy_(table)
-        self.objective = Pretraining(self.model, corpus, self.config)
+        self.objective = self.make_objective()
         self.loop = Loop(self.objective, config.loop)
         self.saved_at = time.monotonic()
         self.saved_step = 0
@@ -103,11 +118,31 @@ class _Run:
             (self.out / name).unlink(missing_ok=True)
         write_json(self.out / "train.json", self._description())
 
-    def finish(self) -> GPT:
+    def make_model(self) -> GPT:
+        """The model to train, with the weights it begins with."""
+        model = GPT(self.config.model, seed=self.config.loop.seed)
+        if self.config.bigram_start == "counts" and self.config.model.bigram_table != "none":
+            table = torch.from_numpy(bigram_log_probabilities(self.corpus.train, self.config.model.vocab_size))
+            cast(Tensor, model.bigram_table).data.copy_(table)
+        return model
+
+    def make_objective(self) -> Pretraining:
+        """What is minimised."""
+        return Pretraining(self.model, self.corpus, self.config)
+
+    def describe(self) -> dict[str, Any]:
+        """What `train.json` says beside the usual."""
+        return {}
+
+    def write(self) -> None:
+        """Write what was trained to the folder."""
+        checkpoint.save(self.model, self.out)
+
+    def finish(self) -> None:
         """Run to the last step and write the model folder."""
         started = time.monotonic() - self.seconds_before
         with Bar("train", self.config.last_step, self.progress) as bar, _interruptible() as stop:
-            bar.say(self._opening())
+            bar.say(self.opening())
             for step in self._steps():
                 self._report(step, bar, time.monotonic() - started)
                 # After the last step too: the closing measurement takes a while, and it may be interrupted.
@@ -117,13 +152,13 @@ class _Run:
                 if stop.is_set():
                     bar.say(f"stopped after step {self.loop.step}; continue with --resume --out {self.out}")
                     raise KeyboardInterrupt
-        return self._write_model(time.monotonic() - started)
+        self._write_model(time.monotonic() - started)
 
-    def _opening(self) -> str:
+    def opening(self) -> str:
         tokens = self.config.tokens
         available = len(self.objective.corpus.train)
         return (
-            f"{sum(p.numel() for p in self.model.parameters()):,} parameters, density "
+            f"{sum(p.numel() for p in self.objective.parameters().values()):,} parameters, density "
             f"{self.config.sparsity.density:.4g}; {tokens:,} tokens ({tokens / available:.2f} epochs); "
             f"bigram baseline {self.bigram:.3f} nats per token"
         )
@@ -214,10 +249,11 @@ class _Run:
             "bigram_loss": self.bigram,
             "torch": torch.__version__,
             "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            **self.describe(),
             **results,
         }
 
-    def _write_model(self, seconds: float) -> GPT:
+    def _write_model(self, seconds: float) -> None:
         self.model.eval()
         self.objective.finish()
         loss = self.objective.validation_loss(self.config.eval_tokens * FINAL_EVAL_FACTOR)
@@ -225,18 +261,17 @@ class _Run:
             raise Diverged(
                 f"the validation loss is {loss} after the last step; lower the learning rate; {self._last_good()}"
             )
-        checkpoint.save(self.model, self.out)
+        self.write()
         results = {"validation_loss": loss, "tokens": self.config.tokens, "seconds": round(seconds, 1)}
         write_json(self.out / "train.json", self._description(**results))
         (self.out / "checkpoint.safetensors").unlink(missing_ok=True)
-        return self.model
 
 
-def _admitted(config: TrainConfig, resume: bool) -> TrainConfig:
+def _admitted(config: TrainConfig, resume: bool, command: str) -> TrainConfig:
     """The config to train with: the stored one when resuming. InputError where the folder does not allow it."""
     out = Path(config.out)
     if resume:
-        stored = stored_config(out)
+        stored = stored_config(out, command)
         return stored if config.corpus == TrainConfig().corpus else replace(stored, corpus=config.corpus)
     # A run that ended before its first checkpoint has nothing to lose.
     worth = (out / "checkpoint.safetensors").exists() or (out / "model.safetensors").exists()
@@ -255,8 +290,11 @@ def _identity(corpus: PackedCorpus) -> dict[str, str]:
     return {"tokenizer": corpus.tokenizer.hash} | {name: corpus.manifest["splits"][name]["sha256"] for name in SPLITS}
 
 
-def stored_config(out: Path) -> TrainConfig:
-    """The config of the unfinished run in `out`; InputError where there is none, or its description is damaged."""
+def stored_config(out: Path, command: str = "train") -> TrainConfig:
+    """The config of the unfinished run in `out`; InputError where there is none, or its description is damaged.
+
+    A run of another command than `command` is refused too.
+    """
     if not (out / "train.json").exists():
         raise InputError(f"{out} holds no run to resume: expected train.json, as `train` writes it")
     described = read_json(out / "train.json")
@@ -264,6 +302,9 @@ def stored_config(out: Path) -> TrainConfig:
         raise InputError(f"{out / 'train.json'}: expected format {checkpoint.FORMAT}; it is damaged or newer")
     if "validation_loss" in described:
         raise InputError(f"the run in {out} is finished; nothing is left to resume")
+    began = "bridge" if "bridge" in described else "train"
+    if began != command:
+        raise InputError(f"the run in {out} was begun by {began}; continue it with `sparse-circuits {began} --resume`")
     if not isinstance(described.get("bigram_loss"), float):
         raise InputError(f"{out / 'train.json'}: bigram_loss is missing or no number; the file is damaged")
     # The folder may have been moved since.

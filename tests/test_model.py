@@ -92,6 +92,9 @@ def forward_by_hand(config: GPTConfig, weights: dict[str, Tensor], tokens: Tenso
         hidden = linear(inner, f"h.{layer}.mlp.c_fc")
         if config.activation == "relu":
             hidden = hidden.clamp(min=0)
+        elif config.activation == "gelu_tanh":
+            inner = math.sqrt(2 / math.pi) * (hidden + 0.044715 * hidden**3)
+            hidden = hidden * (1 + torch.tanh(inner)) / 2
         else:
             hidden = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
         hidden = see(f"{layer}.mlp.post_act", keep(hidden, "mlp_neuron"))
@@ -148,6 +151,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"sink": False},
     {"bias": False},
     {"activation": "relu"},
+    {"activation": "gelu_tanh"},
     {"residual_activation": "relu"},
     {"d_head": 5},
     {"d_head": 1, "d_mlp": 7},
@@ -177,7 +181,7 @@ def test_variants_combine(data: st.DataObject, seed: int) -> None:
         "bias": st.booleans(),
         "sink": st.booleans(),
         "bigram_table": st.sampled_from(["none", "learned", "fixed"]),
-        "activation": st.sampled_from(["gelu", "relu"]),
+        "activation": st.sampled_from(["gelu", "relu", "gelu_tanh"]),
         "residual_activation": st.sampled_from(["none", "relu"]),
         "abs_topk": st.sampled_from([None, 0.125, 0.25, 0.5, 1.0]),
         "abs_topk_sites": st.lists(st.sampled_from(ABS_TOPK_SITES), unique=True).map(tuple),

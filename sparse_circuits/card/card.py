@@ -82,7 +82,15 @@ def measure_card(
         "pairs": PAIRS,
         "tasks": tasks,
         "above": above,
+        "bridge": _bridge(model.folder),
     }
+
+
+def _bridge(folder: Path) -> dict[str, Any] | None:
+    """What the check of its bridge found, and to which dense model it is; None where the model has none."""
+    if not (folder / "bridge.json").is_file() or not (folder / "check.json").is_file():
+        return None
+    return {"dense": read_json(folder / "bridge.json")["dense"]["folder"], "check": read_json(folder / "check.json")}
 
 
 def _described(corpus: PackedCorpus) -> dict[str, Any]:

@@ -12,6 +12,8 @@ def card_page(card: dict[str, Any]) -> str:
         f"{model['hash'][:16]}. Written by `sparse-circuits card`, data in card.json.\n"
     )
     sections = [_recipe(card), _losses(card), _tasks(card), _density(card), _neurons(card), _kurtosis(card)]
+    if card.get("bridge") is not None:
+        sections.append(_bridge(card["bridge"]))
     return "\n".join([head, *sections])
 
 
@@ -139,4 +141,35 @@ def _kurtosis(card: dict[str, Any]) -> str:
     return (
         "## Kurtosis of the residual stream\n\nExcess kurtosis (0 for a normal distribution) over all channels and "
         "positions of the same tokens together.\n\n" + _table(["site", "excess kurtosis"], rows)
+    )
+
+
+def _bridge(bridge: dict[str, Any]) -> str:
+    found = bridge["check"]
+    dense, sparse = found["dense"]["value"], found["sparse"]["value"]
+    rows = [
+        [
+            row["site"],
+            f"{row['encode_nmse']:.3f}",
+            f"{row['decode_nmse']:.3f}",
+            f"{row['into_sparse']['value']:.3f} ({row['into_sparse']['value'] - dense:+.3f})",
+            f"{row['into_sparse_floor']:.3f}",
+            f"{row['into_dense']['value']:.3f} ({row['into_dense']['value'] - dense:+.3f})",
+            f"{row['into_dense_floor']:.3f}",
+        ]
+        for row in found["sites"]
+    ]
+    titles = ["site", "error of f", "error of g", "dense, then sparse", "floor", "sparse, then dense", "floor"]
+    switched = [plan["loss"] for plan in found["switched"]]
+    several = ""
+    if switched:
+        several = (
+            f"Passes that switch several times, {len(switched)} at random: from {min(switched):.3f} to "
+            f"{max(switched):.3f}.\n"
+        )
+    return (
+        f"## Bridge\n\nTo the dense model `{bridge['dense']}`, checked on {found['tokens']:,} held-out tokens: losses "
+        f"in nats per token, in parentheses above the dense model's. Dense {dense:.3f}, sparse {sparse:.3f} "
+        f"({sparse - dense:+.3f}); their losses on single tokens correlate at {found['correlation']:.3f}. A floor is "
+        f"the later model with its stream at the mean.\n\n{_table(titles, rows)}\n{several}"
     )

@@ -1,9 +1,12 @@
 """How a model was trained, from its `train.json`: the command line that does it again, and what that took."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sparse_circuits import presets
+from sparse_circuits.bridges.config import BridgeConfig
 from sparse_circuits.config import TrainConfig
 from sparse_circuits.fields import from_json, to_json
 from sparse_circuits.files import read_json
@@ -23,7 +26,9 @@ def recipe(folder: Path, machine: str | None = None) -> dict[str, Any] | None:
     config = from_json(TrainConfig, described.get("config"), str(path))
     seconds = described.get("seconds")
     return {
-        "command": command_line(config),
+        "command": bridge_line(config, described["bridge"], str(path))
+        if "bridge" in described
+        else command_line(config),
         "seed": config.loop.seed,
         "steps": config.last_step,
         "tokens": described.get("tokens"),
@@ -35,9 +40,26 @@ def recipe(folder: Path, machine: str | None = None) -> dict[str, Any] | None:
 
 def command_line(config: TrainConfig) -> str:
     """`sparse-circuits train` with the preset that is nearest to `config` and the flags that make up the rest."""
-    candidates = {"": TrainConfig()} | {f" --preset {name}": make() for name, make in presets.TRAIN.items()}
+    return _shortest("train", config, TrainConfig(), presets.TRAIN)
+
+
+def bridge_line(config: TrainConfig, bridge: dict[str, Any], where: str) -> str:
+    """The same of `sparse-circuits bridge`, from what the file `where` says of the bridge."""
+    own = {key: value for key, value in bridge.items() if key != "dense_hash"}
+    whole = replace(from_json(BridgeConfig, own, where), train=config)
+
+    def shaped(base: BridgeConfig) -> BridgeConfig:
+        # A model to start from says what shape it has; no flags do.
+        return base if whole.start is None else replace(base, train=replace(base.train, model=config.model))
+
+    named = {name: (lambda make=make: shaped(make())) for name, make in presets.BRIDGE.items()}
+    return _shortest("bridge", whole, shaped(BridgeConfig()), named)
+
+
+def _shortest(verb: str, config: Any, usual: Any, named: Mapping[str, Callable[[], Any]]) -> str:
+    candidates = {"": usual} | {f" --preset {name}": make() for name, make in named.items()}
     lines = [
-        f"sparse-circuits train{start}" + "".join(_flags(to_json(config), to_json(base)))
+        f"sparse-circuits {verb}{start}" + "".join(_flags(to_json(config), to_json(base)))
         for start, base in candidates.items()
     ]
     return min(lines, key=lambda line: line.count(" --"))

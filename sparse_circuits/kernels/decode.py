@@ -161,6 +161,8 @@ def _knows(model: Any, cache: Any) -> bool:
     from sparse_circuits.linear import Linear
 
     config = model.config
+    if config.activation == "gelu_tanh":
+        return False
     if not len(cache.layers) == len(model.blocks) == config.n_layer or cache.capacity > config.block_size:
         return False
     keys, values = zip(*(layer.held for layer in cache.layers), strict=True)
