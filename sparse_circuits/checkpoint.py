@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +33,9 @@ from sparse_circuits.kernels.products import SparseMatrix
 from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT
 from sparse_circuits.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sparse_circuits.formats.registry import Format
 
 FORMAT = 1
 SPARSE_BELOW = 0.25
@@ -53,6 +56,8 @@ def save(model: GPT, folder: str | Path) -> None:
 def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | Literal["auto"] = False) -> GPT:
     """Read the model folder `source`, or the model of that name that ships with the package (`shipped`).
 
+    A folder in another program's form (`formats.registry`) is read as well.
+
     Args:
         sparse: hold and multiply the matrices sparsely, as `GPT.sparsify` does; the dense ones are never made. "auto"
             does so where all of them are stored sparsely, on the CPU: on CUDA, where nothing has been measured, only
@@ -63,6 +68,12 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
             fit its config.
     """
     folder = shipped.locate(source)
+    foreign = _foreign(folder)
+    if foreign is not None:
+        model = foreign.module.read(folder)
+        if sparse == "auto":
+            sparse = False
+        return (model.sparsify() if sparse else model).to(device).eval()
     if not (folder / "config.json").is_file():
         raise InputError(
             f"no model at {folder}: expected a folder with config.json, model.safetensors and tokenizer.json "
@@ -71,7 +82,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
     described = read_json(folder / "config.json")
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise InputError(f"{folder / 'config.json'}: expected format {FORMAT}; it is another program's or newer")
-    with torch.device("meta"), _Unfilled():  # neither memory nor random numbers for weights that are about to come
+    with torch.device("meta"), Unfilled():  # neither memory nor random numbers for weights that are about to come
         model = GPT(from_json(GPTConfig, described.get("model"), str(folder / "config.json")))
     tensors, _ = read_tensors(folder / "model.safetensors")
     if sparse == "auto" and torch.device(device).type != "cpu":
@@ -86,6 +97,14 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
             )
     model.folder = folder
     return model.to(device).eval()
+
+
+def _foreign(folder: Path) -> "Format | None":
+    """The format of a model folder that is not in our own form."""
+    from sparse_circuits.formats.registry import recognise
+
+    found = recognise(folder, "model")
+    return None if found is None or found.name == "native" else found
 
 
 @torch.no_grad()
@@ -192,7 +211,7 @@ class _Sparse:
         return SparseMatrix((rows, columns), start, (positions % columns).int(), self.values.float(), finite)
 
 
-class _Unfilled(TorchFunctionMode):
+class Unfilled(TorchFunctionMode):
     """Layers that are made do not draw their weights; without memory that would import PyTorch's compiler (150 MB)."""
 
     def __torch_function__(
