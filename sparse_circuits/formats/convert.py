@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sparse_circuits import checkpoint, shipped
+from sparse_circuits import checkpoint
 from sparse_circuits.errors import InputError
 from sparse_circuits.formats.registry import get_format, recognise
+from sparse_circuits.formats.tokenizers import fitting, read_tokenizer
 from sparse_circuits.model import GPT
 
 
@@ -54,18 +55,23 @@ class Converted:
         ]
 
 
-def convert(source: Path, to: str, out: Path) -> Converted:
+def convert(source: Path, to: str, out: Path, tokenizer: Path | None = None) -> Converted:
     """Read the model at `source`, whatever its form, and write it to the folder `out` in the form `to`.
+
+    Args:
+        tokenizer: folder or file of a tokenizer to give it, instead of its own if it has one.
 
     Raises:
         InputError: no such form, nothing to read, `out` is where the source is, or the form cannot hold the model.
     """
     target = get_format(to, "model")
-    folder = shipped.locate(source)
+    folder = checkpoint.locate(source)
     found = recognise(folder, "model")
     if out.exists() and folder.exists() and out.resolve() == folder.resolve():
         raise InputError(f"{out} is the model to read; choose another folder for the one to write")
     model = checkpoint.load(source)
+    if tokenizer is not None:
+        model.tokenizer = fitting(read_tokenizer(tokenizer), model.config.vocab_size, tokenizer)
     before = _bytes(folder)  # some forms write beside what they read
     notes = target.module.write(model, out)
     nonzeros, entries = _density(model)

@@ -12,8 +12,10 @@ import torch
 from sparse_circuits.checkpoint import make_folder
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write, read_json, write_json
+from sparse_circuits.formats import gpt2_pair
 from sparse_circuits.formats.openai_weights import model_from_released, model_to_released
 from sparse_circuits.formats.tensor_files import read_state
+from sparse_circuits.formats.tokenizers import fitting, read_tokenizer
 from sparse_circuits.model import GPT
 from sparse_circuits.tokenizer import Tokenizer
 
@@ -47,6 +49,7 @@ def write(model: GPT, out: Path) -> list[str]:
     notes = []
     if model.tokenizer is not None:
         model.tokenizer.save(out / "tokenizer.json")
+        gpt2_pair.write(model.tokenizer, out)
     if model.config.sink:
         notes.append("load it with flash=True: without, the published code drops the attention sink")
     write_json(out / CONFIG, described)
@@ -54,17 +57,17 @@ def write(model: GPT, out: Path) -> list[str]:
 
 
 def find_tokenizer(folder: Path, vocab_size: int) -> Tokenizer | None:
-    """The tokenizer in `folder`, if there is one of at most `vocab_size` tokens; a warning where it is unreadable."""
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "encoder.json", "vocab.json")):
+    """The tokenizer in `folder`, if there is one; a warning where it is unreadable.
+
+    Raises:
+        InputError: it has more than `vocab_size` tokens.
+    """
+    present = any((folder / name).is_file() for name in ("tokenizer.json", "encoder.json", "vocab.json"))
+    if not present and not any(folder.glob("*.tiktoken")):
         return None
     try:
-        tokenizer = Tokenizer.load(folder)
+        tokenizer = read_tokenizer(folder)
     except InputError as error:
         warnings.warn(f"the tokenizer is left out: {error}", stacklevel=2)
         return None
-    if tokenizer.vocab_size > vocab_size:
-        raise InputError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {vocab_size}; one of the two "
-            "belongs elsewhere"
-        )
-    return tokenizer
+    return fitting(tokenizer, vocab_size, folder)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_circuits.checkpoint import Unfilled
+from sparse_circuits.checkpoint import empty_model
 from sparse_circuits.errors import InputError
 from sparse_circuits.formats.openai_config import Seen, from_released, to_released
 from sparse_circuits.model import GPT
@@ -48,8 +48,11 @@ def model_from_released(
         positions=table is not None and bool(table.count_nonzero()),
     )
     config = from_released(described, seen, where, skipped)
-    with torch.device("meta"), Unfilled():  # the tensors are about to come
-        model = GPT(config)
+    # Before millions of layers are made for a config that is wrong.
+    last = f"h.{config.n_layer - 1}.ln_1.weight"
+    if last not in ours:
+        raise _missing(last, weights)
+    model = empty_model(config, where)
     if config.positions == "none":
         ours.pop("wpe.weight", None)
     if config.bigram_table == "none" and ours.pop("bigram_table", None) is not None:
@@ -129,9 +132,13 @@ def _widen_sinks(ours: dict[str, Tensor], heads: int) -> None:
             ours[name] = tensor.reshape(1).expand(heads).contiguous()
 
 
+def _missing(name: str, where: str) -> InputError:
+    return InputError(f"{where}: the tensor {released_name(name)!r} is missing; the config describes another model")
+
+
 def _check(name: str, tensor: Tensor | None, shape: tuple[int, ...], where: str) -> None:
     if tensor is None:
-        raise InputError(f"{where}: the tensor {released_name(name)!r} is missing; the config describes another model")
+        raise _missing(name, where)
     if tuple(tensor.shape) != shape:
         raise InputError(f"{where}: {released_name(name)} has shape {tuple(tensor.shape)}, the config says {shape}")
     if tensor.dtype not in _LOADABLE or tensor.layout != torch.strided:

@@ -2,7 +2,8 @@
 
 A format's module is imported when it is first used. It has, as far as its entry says:
 - of a model: `read(folder) -> GPT` and `write(model, out) -> list[str]`;
-- of a circuit: `write(circuit, out) -> list[str]`, and `read(path, ...)` where circuits come in that form.
+- of a circuit: `write(circuit, out) -> list[str]`;
+- of a tokenizer: `write(tokenizer, out) -> list[str]` and `read(path) -> Tokenizer`.
 
 What `write` returns are sentences for the user: what the other program has to know, what it will not understand.
 """
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import nearest
 
-Holds = Literal["model", "circuit"]
+Holds = Literal["model", "circuit", "tokenizer"]
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,6 @@ def _names_a_type(path: Path) -> bool:
         return False
 
 
-def _is_circuit(path: Path) -> bool:
-    return (path / "circuit.json").is_file()
-
-
 def _is_viz_data(path: Path) -> bool:
     return path.suffix in (".pt", ".pkl") and path.is_file()
 
@@ -72,6 +69,27 @@ FORMATS = {
             "sparse_circuits.formats.openai",
             _is_released,
         ),
+        Format(
+            "gpt2-tokenizer",
+            "tokenizer",
+            "a folder with encoder.json and vocab.bpe",
+            "sparse_circuits.formats.gpt2_pair",
+        ),
+        Format("tiktoken", "tokenizer", "a .tiktoken file", "sparse_circuits.formats.tiktoken_ranks"),
+        Format(
+            "viz",
+            "circuit",
+            "viz_data.pt, which the published viewer opens",
+            "sparse_circuits.formats.viz_measures",
+            _is_viz_data,
+        ),
+        Format("graph", "circuit", "graph JSON of circuit-tracer and Neuronpedia", "sparse_circuits.formats.tracer"),
+        Format("graphml", "circuit", "a GraphML file", "sparse_circuits.formats.graphml"),
+        Format("csv", "circuit", "a folder with nodes.csv and edges.csv", "sparse_circuits.formats.tables"),
+        Format(
+            "parquet", "circuit", "a folder with nodes.parquet and edges.parquet", "sparse_circuits.formats.parquet"
+        ),
+        Format("mib", "circuit", "graph JSON of MIB and EAP-IG", "sparse_circuits.formats.mib"),
     )
 }
 """Every format by its name; models are looked for in this order."""

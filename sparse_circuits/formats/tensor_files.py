@@ -4,7 +4,8 @@ A `.pt` file is a zip archive whose `data.pkl` says which tensors there are. Bef
 nothing in it is ever called but the rebuilding of tensors), it is looked through here:
 1. every member is stored as it is, so that no few bytes swell to fill the memory, and all of them fit in the file;
 2. the pickle names nothing but tensors, their storages and dtypes;
-3. no storage is longer than the file.
+Afterwards no tensor may be larger than what the file holds of it: strides of zero make much out of nothing.
+
 The form from before PyTorch 1.6, one pickle after the other, is refused: its header may ask for any amount of memory.
 """
 
@@ -22,6 +23,9 @@ from sparse_circuits.files import read_json
 
 LARGEST_PICKLE = 1 << 28
 """Bytes of `data.pkl`; that of a file of circuits takes some megabytes."""
+
+VIEWS = 16
+"""How many times its own size the tensors of a file may add up to, since several may show the same numbers."""
 
 _GLOBALS = {
     "collections OrderedDict",
@@ -49,7 +53,9 @@ def read_torch(path: Path) -> Any:
     """
     try:
         _look_through(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_tensors(content, path.stat().st_size)
+        return content
     except InputError as error:
         raise InputError(f"cannot read {path}: {error}") from None
     except FileNotFoundError:
@@ -134,6 +140,24 @@ def _look_through(path: Path) -> None:
         if len(pickles) != 1 or pickles[0].file_size > LARGEST_PICKLE:
             raise InputError("it has no single data.pkl of reasonable size")
         _check_pickle(archive.read(pickles[0]))
+
+
+def _check_tensors(content: Any, size: int) -> None:
+    """Refuse tensors that are larger than their storage, or views that add up to many times the file of `size` bytes.
+
+    What is nested within itself is walked through once.
+    """
+    pending, seen, total = [content], set[int](), 0
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Tensor):
+            length = value.numel() * value.element_size()
+            total += length
+            if value.layout != torch.strided or length > value.untyped_storage().nbytes() or total > VIEWS * size:
+                raise InputError("a tensor in it is larger than what the file holds of it")
+        elif isinstance(value, dict | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            pending += [*value.keys(), *value.values()] if isinstance(value, dict) else value
 
 
 def _check_pickle(content: bytes) -> None:
