@@ -224,11 +224,11 @@ def _compare(
 ) -> Comparison:
     """Measure on the recorded prompts; `final` is the mean of the final residual stream, where that is cut down."""
     examples = recorded.examples
-    evaluate = evaluator(circuit.full, examples, circuit.means, circuit.config).on(circuit.runner)
+    evaluate = evaluator(circuit.full, examples, circuit.means, circuit.config).without(circuit.dropped)
     with_final = None
     if final is not None:
         tap = compose(circuit.tap(), _hold_final(data.nodes[FINAL_SITE], final))
-        with_final = float(task_losses(last_logits(circuit.full, examples, tap), examples).mean())
+        with_final = float(task_losses(last_logits(circuit.runner, examples, tap), examples).mean())
     importances = data.importances
     return Comparison(
         None if importances is None else importances.model_loss,
@@ -236,7 +236,7 @@ def _compare(
         recorded.model_loss,
         evaluate(circuit.kept),
         with_final,
-        evaluate.on(circuit.full)(torch.zeros_like(circuit.kept)),
+        evaluate.without([])(torch.zeros_like(circuit.kept)),
         recorded.answers,
         text,
     )

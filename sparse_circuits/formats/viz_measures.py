@@ -20,7 +20,6 @@ from sparse_circuits.circuits.edge_search import ends
 from sparse_circuits.circuits.edges import matrices
 from sparse_circuits.circuits.evaluator import Evaluator, Mask
 from sparse_circuits.circuits.means import training_corpus
-from sparse_circuits.circuits.twin import without
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import to_json
@@ -116,7 +115,7 @@ def _importances(circuit: Circuit, examples: Examples, released: dict[str, Any],
         effects = _edge_effects(circuit, evaluate, loss, bar)
     picked = _picked(examples)
     return Importances(
-        model_loss=evaluate.on(circuit.full)(everything),
+        model_loss=evaluate.without([])(everything),
         circuit_loss=loss,
         node_losses={
             site: tuple(loss + float(costs[circuit.space.slices[site].start + c]) for c in circuit.nodes.get(site, ()))
@@ -147,8 +146,7 @@ def _edge_effects(circuit: Circuit, evaluate: Evaluator, loss: float, bar: Bar) 
     """By how much the loss rises without each edge."""
     effects = {}
     for number, edge in enumerate(circuit.edges, circuit.size + 1):
-        twin = without(circuit.full, [*circuit.dropped, ends(edge)], circuit.held)
-        effects[ends(edge)] = evaluate.on(twin)(circuit.kept) - loss
+        effects[ends(edge)] = evaluate.without([*circuit.dropped, ends(edge)])(circuit.kept) - loss
         bar.update(number)
     return effects
 
