@@ -10,6 +10,7 @@ The form from before PyTorch 1.6, one pickle after the other, is refused: its he
 """
 
 import pickletools
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,7 +113,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         raise InputError(f"{index}: expected an object weight_map from tensors to files")
     state: dict[str, Tensor] = {}
     for name in sorted(set(files.values())):
-        if Path(name).name != name or name in ("", ".", ".."):
+        if not re.fullmatch(r"\w[\w.\-]{0,200}", name):
             raise InputError(f"{index}: names the file {name[:60]!r}; expected files beside it")
         shard = index.parent / name
         if not shard.is_file():

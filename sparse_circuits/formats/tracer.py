@@ -187,7 +187,7 @@ def _gain(drawing: _Drawing, target: str, channel: int, position: int) -> float:
 
 
 def _norm_gain(norm: nn.Module, stream: Tensor, channel: int) -> float:
-    weight = float(norm.weight.detach()[channel])  # type: ignore[index, operator, union-attr]
+    weight = float(norm.weight.detach()[channel])  # type: ignore[operator]
     if isinstance(norm, nn.RMSNorm):
         eps = torch.finfo(stream.dtype).eps if norm.eps is None else norm.eps
         return weight / math.sqrt(float(stream.square().mean()) + eps)

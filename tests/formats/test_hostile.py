@@ -25,8 +25,7 @@ from sparse_circuits import checkpoint
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json
 from sparse_circuits.formats import gpt2_pair, openai, tiktoken_ranks, viz_data
-from sparse_circuits.formats.openai_config import to_released
-from sparse_circuits.formats.openai_weights import model_from_released
+from sparse_circuits.formats.openai_config import Seen, from_released, to_released
 from sparse_circuits.formats.tensor_files import read_state, read_torch
 from sparse_circuits.formats.tokenizers import read_tokenizer
 from sparse_circuits.model import GPT
@@ -51,29 +50,51 @@ def _tiny() -> GPT:
     return randomised(small(n_layer=1, vocab_size=7, block_size=4, d_model=6, d_mlp=4), dtype=torch.float32)
 
 
-def _released_config(folder: Path, state: dict[str, torch.Tensor]) -> object:
-    return model_from_released(read_json(folder / "beeg_config.json"), state, str(folder / "beeg_config.json"))
-
-
 STATE = {name: tensor.detach() for name, tensor in openai.model_to_released(_tiny())[1].items()}
+SEEN = Seen(sink=True, positions=False)
+
+
+def _described(folder: Path) -> object:
+    return from_released(read_json(folder / "beeg_config.json"), SEEN, str(folder / "beeg_config.json"))
+
+
+def _few_sites(content: dict[str, Any]) -> dict[str, Any]:
+    """A released circuit file cut down to two sites, so that thousands of it are read in seconds."""
+    sites = ("0.attn.v", "0.attn.resid_delta")
+    importances = content["importances"]
+
+    def part(given: dict[str, Any]) -> dict[str, Any]:
+        return {site: given[site] for site in sites}
+
+    tokens, values = importances["task_samples"]
+    content["samples"] = {
+        site: {channel: {0.01: fractions[0.01]} for channel, fractions in channels.items()}
+        for site, channels in part(content["samples"]).items()
+    }
+    blocks = [block for block in importances["pair_data"] if block[3] == sites]
+    importances |= {"task_samples": (tokens, part(values)), "pair_data": blocks, "pair_data_connections": blocks}
+    importances["ch_interv_losses"] = part(importances["ch_interv_losses"])
+    del importances["task_samples_circuit"]
+    return content | {"circuit_data": part(content["circuit_data"])}
+
 
 TARGETS = {
-    "final_model.pt": Target(
-        2500, mutate_torch, "openai/final_model.pt", lambda f: read_state(f / "openai", ["final_model"])
+    "tensors": Target(4000, mutate_torch, "few/final_model.pt", lambda f: read_state(f / "few", ["final_model"])),
+    "released model": Target(200, mutate_torch, "openai/final_model.pt", lambda f: openai.read(f / "openai")),
+    "released config": Target(2200, mutate_json, "openai/beeg_config.json", lambda f: _described(f / "openai")),
+    "beeg_config.json": Target(200, mutate_json, "openai/beeg_config.json", lambda f: openai.read(f / "openai")),
+    "viz_data.pt": Target(1500, mutate_torch, "viz_data.pt", lambda f: viz_data.read(f / "viz_data.pt")),
+    "safetensors": Target(
+        1300, mutate, "few/model.safetensors", lambda f: checkpoint.read_tensors(f / "few" / "model.safetensors")
     ),
-    "released model": Target(600, mutate_torch, "openai/final_model.pt", lambda f: openai.read(f / "openai")),
-    "beeg_config.json": Target(
-        1200, mutate_json, "openai/beeg_config.json", lambda f: _released_config(f / "openai", STATE)
-    ),
-    "viz_data.pt": Target(2400, mutate_torch, "viz_data.pt", lambda f: viz_data.read(f / "viz_data.pt")),
-    "model.safetensors": Target(1200, mutate, "native/model.safetensors", lambda f: checkpoint.load(f / "native")),
-    "config.json": Target(600, mutate_json, "native/config.json", lambda f: checkpoint.load(f / "native")),
+    "model.safetensors": Target(300, mutate, "native/model.safetensors", lambda f: checkpoint.load(f / "native")),
+    "config.json": Target(200, mutate_json, "native/config.json", lambda f: checkpoint.load(f / "native")),
     "shards": Target(
-        500, mutate_json, "shards/final_model.pt.index.json", lambda f: read_state(f / "shards", ["final_model"])
+        200, mutate_json, "shards/final_model.pt.index.json", lambda f: read_state(f / "shards", ["final_model"])
     ),
-    "ranks": Target(700, mutate, "code.tiktoken", lambda f: read_tokenizer(f / "code.tiktoken")),
-    "encoder.json": Target(300, mutate_json, "pair/encoder.json", lambda f: read_tokenizer(f / "pair")),
-    "vocab.bpe": Target(300, mutate, "pair/vocab.bpe", lambda f: read_tokenizer(f / "pair")),
+    "ranks": Target(500, mutate, "code.tiktoken", lambda f: read_tokenizer(f / "code.tiktoken")),
+    "encoder.json": Target(150, mutate_json, "pair/encoder.json", lambda f: read_tokenizer(f / "pair")),
+    "vocab.bpe": Target(150, mutate, "pair/vocab.bpe", lambda f: read_tokenizer(f / "pair")),
 }
 
 
@@ -84,7 +105,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = _tiny()
     openai.write(model, folder / "openai")
     checkpoint.save(model, folder / "native")
-    torch.save(released(model, to_released(model.config), kept=1, pairs=1), folder / "viz_data.pt")
+    content = released(model, to_released(model.config), kept=1, pairs=1)
+    torch.save(_few_sites(content), folder / "viz_data.pt")
+    few = {"a": torch.ones(2, 3), "b": torch.nn.Parameter(torch.zeros(4)), "c": torch.zeros(2, dtype=torch.float16)}
+    (folder / "few").mkdir()
+    torch.save(few, folder / "few" / "final_model.pt")
+    checkpoint.write_tensors(folder / "few" / "model.safetensors", few)
     tokenizer = Tokenizer.train(["for x in range(10):\n    print(x)\n"] * 3, 262)
     tiktoken_ranks.write(tokenizer, folder / "code.tiktoken")
     for name in ("pair", "shards"):
@@ -232,7 +258,7 @@ def test_a_config_of_billions_costs_nothing(tmp_path: Path) -> None:
     openai.write(_tiny(), tmp_path / "openai")
     checkpoint.save(_tiny(), tmp_path / "native")
     largest = 1 << 24
-    for name in ("n_layer", "d_model", "n_head", "vocab_size", "block_size", "d_mlp"):
+    for name in ("n_layer", "d_model", "n_head", "vocab_size", "d_mlp"):
         for folder, file, part in (("openai", "beeg_config.json", None), ("native", "config.json", "model")):
             path = tmp_path / folder / file
             before = path.read_text()
@@ -261,10 +287,10 @@ def test_what_is_nested_within_itself_is_walked_once(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no circuit file as released"):
         viz_data.read(tmp_path / "ring.pt")
     deep: list[Any] = []
-    for _ in range(400):
+    for _ in range(40):
         deep = [deep]
-    (tmp_path / "deep.pt").write_bytes(saved({"circuit_data": {}, "prune_config": deep}))
-    viz_data.read(tmp_path / "deep.pt")
+    (tmp_path / "deep.pt").write_bytes(saved({"circuit_data": {}, "prune_config": {"deep": deep}}))
+    assert viz_data.read(tmp_path / "deep.pt").settings == {"deep": deep}
 
 
 def test_special_files_are_not_waited_for(tmp_path: Path) -> None:

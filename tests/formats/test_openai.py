@@ -209,7 +209,7 @@ def test_shards(kind: str, tmp_path: Path) -> None:
         checkpoint.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../other/final_model.pt", "/etc/passwd", "..", "", "a/b.pt"])
+@pytest.mark.parametrize("name", ["../other/final_model.pt", "/etc/passwd", "..", "", "a/b.pt", "a" * 300, "a\x00b"])
 def test_shards_stay_in_their_folder(name: str, tmp_path: Path) -> None:
     openai.write(made(small()), tmp_path / "model")
     shutil.copytree(tmp_path / "model", tmp_path / "other")

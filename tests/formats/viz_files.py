@@ -1,14 +1,18 @@
 """Circuit files as they were released, small and random, and the published viewer's way through one."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
+from small_models import randomised, small
 from torch import Tensor
 
+from sparse_circuits.formats.openai_config import to_released
 from sparse_circuits.formats.viz_data import FRACTIONS
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import FINAL_SITE, node_sites
+from sparse_circuits.tokenizer import Tokenizer
 
 
 def released(model: GPT, described: dict[str, Any], kept: int = 2, seed: int = 0, pairs: int = 3) -> dict[str, Any]:
@@ -138,3 +142,23 @@ def walk_as_the_viewer(content: dict[str, Any]) -> int:
 
 
 SEEDS = st.integers(0, 10**6)
+
+LETTERS = Tokenizer.train([], 257)
+
+
+def made(seed: int = 0, **changes: Any) -> GPT:
+    model = randomised(small(vocab_size=257, block_size=12, **changes), seed, torch.float32)
+    model.tokenizer = LETTERS
+    with torch.no_grad():
+        model.final_logits_bias[94:] = -1e4  # printable answers only, which are tokens of their own
+    return model
+
+
+def content_of(model: GPT, **changes: Any) -> dict[str, Any]:
+    return released(model, to_released(model.config), **changes)
+
+
+def written(content: Any, folder: Path) -> Path:
+    path = folder / "viz_data.pt"
+    torch.save(content, path)
+    return path
