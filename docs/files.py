@@ -13,7 +13,8 @@ HEAD = """# The file tree
 One line a file, taken from the file itself by `python docs/files.py`. Tests mirror the package.
 
 Imports point one way: `fields, config, sites, kernels, sparsity, tokenizer` ← `model, corpus, tasks` ← `checkpoint` ←
-`loop, train` ← `circuits` ← `bridges`, `card` ← `commands` ← `__main__`, `benchmarks`.
+`loop, train` ← `circuits` ← `bridges`, `card` ← `commands` ← `__main__`, `benchmarks`. In `formats` those of models stand beside
+`checkpoint`, which finds them through `formats.registry`, those of circuits above `circuits`.
 """
 
 

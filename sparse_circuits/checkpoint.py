@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +33,9 @@ from sparse_circuits.kernels.products import SparseMatrix
 from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT
 from sparse_circuits.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from sparse_circuits.formats.registry import Format
 
 FORMAT = 1
 SPARSE_BELOW = 0.25
@@ -53,6 +56,9 @@ def save(model: GPT, folder: str | Path) -> None:
 def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | Literal["auto"] = False) -> GPT:
     """Read the model folder `source`, or the model of that name that ships with the package (`shipped`).
 
+    A folder in another program's form (`formats.registry`) is read as well, and so is a released model by its name once
+    it has been fetched (`formats.names`).
+
     Args:
         sparse: hold and multiply the matrices sparsely, as `GPT.sparsify` does; the dense ones are never made. "auto"
             does so where all of them are stored sparsely, on the CPU: on CUDA, where nothing has been measured, only
@@ -62,18 +68,29 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
         InputError: there is no such folder, or a file in it is missing, cut short, of a newer format or does not
             fit its config.
     """
-    folder = shipped.locate(source)
+    folder = locate(source)
+    foreign = _foreign(folder)
+    if foreign is not None:
+        model = foreign.module.read(folder)
+        if sparse == "auto":
+            sparse = False
+        return (model.sparsify() if sparse else model).to(device).eval()
     if not (folder / "config.json").is_file():
         raise InputError(
             f"no model at {folder}: expected a folder with config.json, model.safetensors and tokenizer.json "
-            f"as `sparse-circuits train` writes it{shipped.hint(source)}"
+            f"as `sparse-circuits train` writes it{shipped.hint(source)}{_fetching(source)}"
         )
     described = read_json(folder / "config.json")
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise InputError(f"{folder / 'config.json'}: expected format {FORMAT}; it is another program's or newer")
-    with torch.device("meta"), _Unfilled():  # neither memory nor random numbers for weights that are about to come
-        model = GPT(from_json(GPTConfig, described.get("model"), str(folder / "config.json")))
+    config = from_json(GPTConfig, described.get("model"), str(folder / "config.json"))
     tensors, _ = read_tensors(folder / "model.safetensors")
+    # Before millions of layers are made for a config that is wrong.
+    if (last := f"h.{config.n_layer - 1}.ln_1.weight") not in tensors:
+        raise InputError(
+            f"{folder / 'model.safetensors'}: the tensor {last!r} is missing; config.json describes another model"
+        )
+    model = empty_model(config, str(folder / "config.json"))
     if sparse == "auto" and torch.device(device).type != "cpu":
         sparse = False
     _load_exactly(model, _stored(tensors, folder / "model.safetensors"), folder / "model.safetensors", sparse)
@@ -88,6 +105,31 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
     return model.to(device).eval()
 
 
+def locate(source: str | Path) -> Path:
+    """The folder that `source` means: that folder, a model that ships, or a released one fetched before."""
+    folder = shipped.locate(source)
+    if folder.exists():
+        return folder
+    from sparse_circuits.formats import names
+
+    return names.find(str(source)) or folder
+
+
+def _fetching(source: str | Path) -> str:
+    """What to say beside "no such folder" where `source` could be fetched."""
+    from sparse_circuits.formats import names
+
+    return names.hint(str(source))
+
+
+def _foreign(folder: Path) -> "Format | None":
+    """The format of a model folder that is not in our own form."""
+    from sparse_circuits.formats.registry import recognise
+
+    found = recognise(folder, "model")
+    return None if found is None or found.name == "native" else found
+
+
 @torch.no_grad()
 def round_dense_(model: GPT) -> None:
     """Round the matrices that `save` stores densely to values that float16 holds, which halves the room they take.
@@ -99,6 +141,19 @@ def round_dense_(model: GPT) -> None:
             rounded = tensor.half().to(tensor.dtype)
             if bool(rounded.isfinite().all()):
                 tensor.copy_(rounded)
+
+
+def empty_model(config: GPTConfig, where: str) -> GPT:
+    """A model whose weights are about to come: they take neither memory nor random numbers yet.
+
+    Raises:
+        InputError: the sizes, which the file `where` gives, are beyond what PyTorch can name.
+    """
+    try:
+        with torch.device("meta"), _Unfilled():
+            return GPT(config)
+    except (RuntimeError, OverflowError) as error:
+        raise InputError(f"{where}: the sizes are too large together ({str(error).splitlines()[0][:80]})") from None
 
 
 def model_hash(model: GPT) -> str:
@@ -134,6 +189,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata of a safetensors file; InputError if it is missing or damaged."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot read {path}: it is no ordinary file")  # a pipe would be waited for
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -60,7 +60,7 @@ class Tokenizer:
         self._library.add_special_tokens([END_OF_TEXT])
         # Ordinary text that happens to spell the special token stays ordinary text.
         self._library.encode_special_tokens = True
-        byte_of = {character: byte for byte, character in _byte_alphabet().items()}
+        byte_of = {character: byte for byte, character in byte_alphabet().items()}
         self._bytes = [bytes(byte_of[character] for character in token) for token in self._vocabulary]
 
     @classmethod
@@ -171,6 +171,16 @@ class Tokenizer:
         return ids[0] if len(ids) == 1 else None
 
     @property
+    def vocabulary(self) -> dict[str, int]:
+        """Every token, spelled in GPT-2's alphabet, and its id, by rising id."""
+        return dict(self._vocabulary)
+
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """The pairs that are joined, the earliest learned first."""
+        return list(self._merges)
+
+    @property
     def vocab_size(self) -> int:
         """How many tokens there are, end of text included."""
         return len(self._bytes)
@@ -239,7 +249,12 @@ def _library_tokenizer(model: models.BPE, pattern: str = PATTERN) -> tokenizers.
     return library
 
 
-def _byte_alphabet() -> dict[int, str]:
+def placeholder(index: int) -> str:
+    """The token that stands for an id which no text encodes to."""
+    return f"<|unused{index}|>"
+
+
+def byte_alphabet() -> dict[int, str]:
     """GPT-2's spelling of each byte: printable Latin-1 stands for itself, the rest for U+0100 onward."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
@@ -266,7 +281,7 @@ def _check_ids(vocabulary: dict[str, Any]) -> None:
 
 def _check_vocabulary(vocabulary: dict[str, int]) -> None:
     size = len(vocabulary)
-    alphabet = set(_byte_alphabet().values())
+    alphabet = set(byte_alphabet().values())
     if sorted(vocabulary.values()) != list(range(size)):
         raise InputError(f"the tokenizer's {size} ids are not 0 to {size - 1}, each once")
     if vocabulary.get(END_OF_TEXT) != size - 1:
@@ -329,7 +344,7 @@ def _read_pair(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
         _check_ids(vocabulary)
         vocabulary.setdefault(END_OF_TEXT, max(vocabulary.values()) + 1)
         unused = set(range(max(vocabulary.values()))) - set(vocabulary.values())
-        vocabulary |= {f"<|unused{index}|>": index for index in unused}
+        vocabulary |= {placeholder(index): index for index in unused}
         return vocabulary, [(merge[0], merge[1]) for merge in merges]
     choices = " or ".join(" with ".join(pair) for pair in pairs)
     raise InputError(f"no tokenizer in {folder}; expected tokenizer.json, or {choices}")

@@ -1,0 +1,113 @@
+"""A circuit as the JSON of MIB's circuit track and of EAP-IG: heads, MLPs and the edges between them.
+
+Source: arXiv 2504.13151 and the graph files of its evaluation. Those graphs are coarser than ours: a node is a whole
+head or MLP, the input or the logits. So
+- a head is in the graph when one of its v channels has an edge to what attention adds, an MLP when a neuron has;
+- an edge from one to another, into q, k or v of a head, is in it when a channel of the residual stream that the one
+  writes is read by a kept channel of the other; its score is the sum, over such ways, of the products of the weights'
+  magnitudes.
+Only what is in the graph is written of the edges: its readers take all others to be out of it.
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sparse_circuits.checkpoint import make_folder
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.files import atomic_write
+
+Strengths = dict[str, dict[int, float]]
+"""By head or MLP: the channels of the residual stream, and how strongly."""
+
+
+def graph(circuit: Circuit) -> dict[str, Any]:
+    """What the file holds."""
+    config = circuit.model.config
+    written, read = _written(circuit), _read(circuit)
+    order = [name for layer in range(config.n_layer) for name in (*_heads(layer, config.n_head), f"m{layer}")]
+    edges: dict[str, dict[str, Any]] = {}
+    for at, target in enumerate(["input", *order, "logits"]):
+        for source in ["input", *order][: at + 1]:
+            if source == target or _same_sublayer(source, target):
+                continue
+            for suffix, channels in _inputs(target, read):
+                score = sum(out * channels[c] for c, out in written.get(source, {}).items() if c in channels)
+                if score:
+                    edges[f"{source}->{target}{suffix}"] = {"score": score, "in_graph": True}
+    inside = {name.partition("->")[0] for name in edges} | {"logits"}
+    return {
+        "cfg": {
+            "n_layers": config.n_layer,
+            "n_heads": config.n_head,
+            "parallel_attn_mlp": False,
+            "d_model": config.d_model,
+        },
+        "nodes": {name: {"in_graph": name in inside} for name in ["input", *order, "logits"]},
+        "edges": edges,
+    }
+
+
+def write(circuit: Circuit, out: Path) -> list[str]:
+    """Write `circuit` to the file `out`."""
+    make_folder(out.parent)
+    atomic_write(out, json.dumps(graph(circuit), indent=1) + "\n")
+    return ["its nodes are whole heads and MLPs: what the circuit says of single channels is not in it"]
+
+
+def _heads(layer: int, count: int) -> list[str]:
+    return [f"a{layer}.h{head}" for head in range(count)]
+
+
+def _same_sublayer(source: str, target: str) -> bool:
+    """Whether both are heads of one layer, which do not read each other."""
+    return source.startswith("a") and source.partition(".")[0] == target.partition(".")[0]
+
+
+def _inputs(target: str, read: dict[str, dict[int, float]]) -> list[tuple[str, dict[int, float]]]:
+    """The inputs of a node by the suffix of an edge into it."""
+    suffixes = ["<q>", "<k>", "<v>"] if target.startswith("a") else [""]
+    return [(suffix, read[target + suffix]) for suffix in suffixes if target + suffix in read]
+
+
+def _written(circuit: Circuit) -> Strengths:
+    """What each node writes."""
+    found: Strengths = defaultdict(lambda: defaultdict(float))
+    width = circuit.model.config.head_width
+    for edge in circuit.edges:
+        site, channel = edge.source
+        layer, _, kind = site.partition(".")
+        if kind == "attn.v":
+            found[f"a{layer}.h{channel // width}"][edge.target[1]] += abs(edge.weight)
+        elif kind == "mlp.post_act":
+            found[f"m{layer}"][edge.target[1]] += abs(edge.weight)
+    for channel, strength in enumerate(_largest(circuit.model.wte.weight)):
+        if strength:
+            found["input"][channel] = strength
+    return found
+
+
+def _read(circuit: Circuit) -> Strengths:
+    """What each input of a node reads."""
+    found: Strengths = defaultdict(lambda: defaultdict(float))
+    width = circuit.model.config.head_width
+    for edge in circuit.edges:
+        site, channel = edge.target
+        layer, _, kind = site.partition(".")
+        if kind in ("attn.q", "attn.k", "attn.v"):
+            found[f"a{layer}.h{channel // width}<{kind[-1]}>"][edge.source[1]] += abs(edge.weight)
+        elif kind == "mlp.post_act":
+            found[f"m{layer}"][edge.source[1]] += abs(edge.weight)
+    kept = {c for site, channels in circuit.nodes.items() if site.endswith("resid_delta") for c in channels}
+    for channel, strength in enumerate(_largest(circuit.model.lm_head.weight)):
+        if strength and channel in kept:
+            found["logits"][channel] = strength
+    return found
+
+
+def _largest(weight: Tensor) -> list[float]:
+    """The largest magnitude of each column."""
+    return [float(each) for each in weight.detach().abs().amax(0).tolist()]
