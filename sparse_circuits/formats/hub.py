@@ -154,6 +154,9 @@ def assemble(config: GPTConfig, state: Mapping[str, Tensor], where: str) -> GPT:
     Raises:
         InputError: a tensor is missing, of another shape, no floating point or not finite.
     """
+    last = f"h.{config.n_layer - 1}.ln_1.weight"
+    # Before any block is made: a config may claim millions.
+    require(last in state, f"{where}: the tensor {last!r} is missing; the config describes another model")
     with torch.device("meta"), Unfilled():  # the tensors are about to come
         model = GPT(config)
     found = dict(state)

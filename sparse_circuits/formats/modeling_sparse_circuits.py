@@ -147,12 +147,17 @@ def abs_topk(x: Tensor, k: int) -> Tensor:
     return torch.where(kept, x, 0.0)
 
 
-def sinusoids(block_size: int, channels: int) -> Tensor:
-    """Sines then cosines of log-spaced periods from 4 to `block_size` positions; an odd last channel is zero."""
-    periods = torch.logspace(math.log10(4), math.log10(max(4, block_size)), steps=max(1, channels // 2))
-    angles = torch.arange(block_size).unsqueeze(1) * (2 * math.pi / periods)
-    waves = torch.cat([angles.sin(), angles.cos()], dim=1)[:, :channels]
-    return F.pad(waves, (0, channels - waves.shape[1]))
+class Sinusoids(nn.Embedding):
+    """A fixed table of sines, then cosines, of log-spaced periods from 4 to all its positions."""
+
+    def refill(self) -> None:
+        """Set the values that a checkpoint has, too; an odd last channel is zero."""
+        length, channels = self.weight.shape
+        periods = torch.logspace(math.log10(4), math.log10(max(4, length)), steps=max(1, channels // 2))
+        angles = torch.arange(length).unsqueeze(1) * (2 * math.pi / periods)
+        waves = torch.cat([angles.sin(), angles.cos()], dim=1)[:, :channels]
+        with torch.no_grad():
+            self.weight.copy_(F.pad(waves, (0, channels - waves.shape[1])))
 
 
 class RMSNorm(nn.RMSNorm):
@@ -321,18 +326,18 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
         self.wte = nn.Embedding(config.vocab_size, config.d_model)
         if config.positions != "none":
             width = config.d_model if config.positions == "learned" else config.d_position
-            self.wpe = nn.Embedding(config.block_size, width)
-            self.wpe.weight.requires_grad_(config.positions != "sinusoidal_concat")
+            fixed = config.positions == "sinusoidal_concat"
+            self.wpe = (Sinusoids if fixed else nn.Embedding)(config.block_size, width)
+            self.wpe.weight.requires_grad_(not fixed)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.final_resid = nn.Identity()
         self.ln_f = _norm(config, config.d_model)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.register_buffer("final_logits_bias", torch.zeros(config.vocab_size))
-        table = torch.zeros(config.vocab_size, config.vocab_size) if config.bigram_table != "none" else None
         if config.bigram_table == "learned":
-            self.bigram_table = nn.Parameter(table)
+            self.bigram_table = nn.Parameter(torch.zeros(config.vocab_size, config.vocab_size))
         elif config.bigram_table == "fixed":
-            self.register_buffer("bigram_table", table)
+            self.register_buffer("bigram_table", torch.zeros(config.vocab_size, config.vocab_size))
         self.post_init()
 
     @property
@@ -345,7 +350,7 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
         """The embedding."""
         return self.wte
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the embedding."""
         self.wte = value
 
@@ -353,13 +358,15 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
         """The unembedding."""
         return self.lm_head
 
-    def set_output_embeddings(self, value: nn.Module) -> None:
+    def set_output_embeddings(self, value: nn.Linear) -> None:
         """Replace the unembedding."""
         self.lm_head = value
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Fresh weights, where a checkpoint has none: N(0, 0.02), less for output projections (paper, section 2)."""
-        if isinstance(module, (nn.Linear, nn.Embedding)):
+        """Fresh weights, where a checkpoint has none: N(0, 0.02), less for output projections."""
+        if isinstance(module, Sinusoids):
+            module.refill()
+        elif isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -369,15 +376,13 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
                 nn.init.zeros_(module.bias)
         if isinstance(module, (Attention, MLP)):
             nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
-            if getattr(module, "sink_logit", None) is not None:
-                nn.init.zeros_(module.sink_logit)
-        elif module is self:
-            nn.init.zeros_(self.final_logits_bias)
-            if self.config.bigram_table != "none":
-                nn.init.uniform_(self.bigram_table, 0, 0.02)
-            if self.config.positions == "sinusoidal_concat":
-                with torch.no_grad():
-                    self.wpe.weight.copy_(sinusoids(self.config.block_size, self.config.d_position))
+        for name, tensor in module.named_parameters(recurse=False):
+            if name == "sink_logit":
+                nn.init.zeros_(tensor)
+            elif name == "bigram_table":
+                nn.init.uniform_(tensor, 0, 0.02)
+        for _, tensor in module.named_buffers(recurse=False):
+            nn.init.zeros_(tensor)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """The next call's arguments. A row that has filled the block is read anew from its last `block_size` tokens
