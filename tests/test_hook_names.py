@@ -1,5 +1,6 @@
 """TransformerLens's names lead to our sites, and hooks and caches behave as they do there."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +10,21 @@ from hypothesis import strategies as st
 from small_models import randomised, small, some_tokens
 from torch import Tensor
 
+from sparse_circuits import kernels
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.hook_names import HookPoint, hook_names, hook_tap, run_with_cache, run_with_hooks
 from sparse_circuits.sites import compose, site_names
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def plain_kernels() -> Iterator[None]:
+    """Kernels that need no compiling: the models are tiny."""
+    with kernels.use("reference"):
+        yield
+
 
 CONFIG = small(n_layer=3, d_head=5, positions="learned_concat", d_position=4)
 NAMES = hook_names(CONFIG)
@@ -115,7 +125,7 @@ def refused(config: GPTConfig, names: Any) -> str:
     return str(error.value)
 
 
-def test_names_that_are_none_are_refused() -> None:
+def test_names_that_are_none_are_refused(unannotated: None) -> None:
     assert "did you mean 'blocks.0.attn.hook_q'" in refused(small(n_layer=1), "blocks.0.attn.hook_qq")
     assert "no activation is called 'blocks.0.attn.hook_pattern'" in refused(CONFIG, "blocks.0.attn.hook_pattern")
     assert "chooses none of the names" in refused(CONFIG, lambda name: False)

@@ -99,6 +99,6 @@ def _measured(model: GPT) -> list[str]:
     path = None if model.folder is None else model.folder / "card.md"
     if path is None or not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8").split("\n")
+    text = path.read_text(encoding="utf-8", errors="replace").split("\n")
     deeper = [f"#{line}" if re.match(r"#+ ", line) else line for line in text]
     return ["## How it was made and what it can do", "", *deeper[1:]]

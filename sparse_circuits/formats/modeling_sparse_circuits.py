@@ -172,6 +172,14 @@ def _norm(config: SparseCircuitsConfig, width: int) -> nn.Module:
     return RMSNorm(width) if config.norm == "rms" else nn.LayerNorm(width, bias=config.norm_bias)
 
 
+class Output(nn.Linear):
+    """A projection into the residual stream; the more layers add to that, the smaller it starts."""
+
+    def __init__(self, config: SparseCircuitsConfig, inputs: int):
+        super().__init__(inputs, config.d_model, bias=config.bias)
+        self.start = 0.02 / math.sqrt(2 * config.n_layer)
+
+
 class Part(nn.Module):
     """What holds sites, and keeps a share of their activations."""
 
@@ -195,7 +203,7 @@ class Attention(Part):
         self.layer = layer
         width = config.n_head * config.d_head
         self.c_attn = nn.Linear(config.d_model + config.d_position, 3 * width, bias=config.bias)
-        self.c_proj = nn.Linear(width, config.d_model, bias=config.bias)
+        self.c_proj = Output(config, width)
         self.sink_logit = nn.Parameter(torch.zeros(config.n_head)) if config.sink else None
         self.act_in, self.q, self.k, self.v, self.y, self.resid_delta = (nn.Identity() for _ in range(6))
 
@@ -231,7 +239,7 @@ class MLP(Part):
     def __init__(self, config: SparseCircuitsConfig):
         super().__init__(config)
         self.c_fc = nn.Linear(config.d_model + config.d_position, config.d_mlp, bias=config.bias)
-        self.c_proj = nn.Linear(config.d_mlp, config.d_model, bias=config.bias)
+        self.c_proj = Output(config, config.d_mlp)
         self.act_in, self.post_act, self.resid_delta = (nn.Identity() for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -367,15 +375,13 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
         if isinstance(module, Sinusoids):
             module.refill()
         elif isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=module.start if isinstance(module, Output) else 0.02)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, (nn.RMSNorm, nn.LayerNorm)):
             nn.init.ones_(module.weight)
             if getattr(module, "bias", None) is not None:
                 nn.init.zeros_(module.bias)
-        if isinstance(module, (Attention, MLP)):
-            nn.init.normal_(module.c_proj.weight, std=0.02 / math.sqrt(2 * self.config.n_layer))
         for name, tensor in module.named_parameters(recurse=False):
             if name == "sink_logit":
                 nn.init.zeros_(tensor)
@@ -450,11 +456,12 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
             residual = residual + self.wpe(position_ids)
         elif self.config.positions != "none":
             channels = self.wpe(position_ids)
+        with_weights = _wanted(output_attentions, self.config.output_attentions)
         mask, states, attentions = Mask(places, attention_mask), [], []
         for block in self.h:
             before, residual, weights = block(residual, channels, mask, cache)
             states.append(before)
-            attentions.append(weights)
+            attentions += [weights] * with_weights
         states.append(self.ln_f(self.final_resid(residual)))
         logits = self._logits(states[-1], input_ids, logits_to_keep)
         loss = None
@@ -464,7 +471,7 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
             loss=loss,
             logits=logits,
             hidden_states=tuple(states) if _wanted(output_hidden_states, self.config.output_hidden_states) else None,
-            attentions=tuple(attentions) if _wanted(output_attentions, self.config.output_attentions) else None,
+            attentions=tuple(attentions) if with_weights else None,
             **{CACHE_FIELD: cache if use_cache else None},
         )
         return output if _wanted(return_dict, self.config.return_dict) else output.to_tuple()

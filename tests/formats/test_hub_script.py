@@ -86,17 +86,16 @@ SEPARATOR = "\n=====\n"
 def run(folder: Path, cache: Path, *arguments: str) -> list[str]:
     """What the scripts print; their process gets no path to this package, and no network."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    environment |= {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONUTF8": "1"}
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED + SCRIPT + MORE, str(folder), *arguments],
         capture_output=True,
-        text=True,
         cwd=cache,
         env=environment,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.removesuffix("\n").split(SEPARATOR)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().removesuffix("\n").split(SEPARATOR)  # as bytes, so that no "\\r" is changed
 
 
 @pytest.fixture(scope="module")
