@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_circuits.checkpoint import Unfilled, make_folder, write_tensors
+from sparse_circuits.checkpoint import empty_model, make_folder, write_tensors
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, require, shown, to_json
@@ -157,8 +157,7 @@ def assemble(config: GPTConfig, state: Mapping[str, Tensor], where: str) -> GPT:
     last = f"h.{config.n_layer - 1}.ln_1.weight"
     # Before any block is made: a config may claim millions.
     require(last in state, f"{where}: the tensor {last!r} is missing; the config describes another model")
-    with torch.device("meta"), Unfilled():  # the tensors are about to come
-        model = GPT(config)
+    model = empty_model(config, where)
     found = dict(state)
     if config.tied_embeddings:
         found.setdefault("lm_head.weight", found.get("wte.weight", torch.empty(0)))
