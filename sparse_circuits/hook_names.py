@@ -61,7 +61,7 @@ def hook_names(config: GPTConfig) -> dict[str, str]:
     What leaves a block is what enters the next: `hook_resid_post` of one block and `hook_resid_pre` of the next are one
     site.
     """
-    found = {}
+    found: dict[str, str] = {}
     for layer in range(config.n_layer):
         found |= {f"blocks.{layer}.{name}": f"{layer}.{site}" for name, site in _BLOCK.items()}
         after = f"{layer + 1}.resid_in" if layer + 1 < config.n_layer else FINAL_SITE

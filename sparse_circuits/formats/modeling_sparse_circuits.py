@@ -380,15 +380,16 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, (nn.RMSNorm, nn.LayerNorm)):
             nn.init.ones_(module.weight)
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
+            bias = getattr(module, "bias", None)
+            if isinstance(bias, Tensor):
+                nn.init.zeros_(bias)
         for name, tensor in module.named_parameters(recurse=False):
             if name == "sink_logit":
                 nn.init.zeros_(tensor)
             elif name == "bigram_table":
                 nn.init.uniform_(tensor, 0, 0.02)
-        for _, tensor in module.named_buffers(recurse=False):
-            nn.init.zeros_(tensor)
+        for _, buffer in module.named_buffers(recurse=False):
+            nn.init.zeros_(buffer)
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
         """The next call's arguments. A row that has filled the block is read anew from its last `block_size` tokens
