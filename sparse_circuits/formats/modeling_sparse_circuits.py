@@ -327,6 +327,9 @@ class SparseCircuitsForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = ""
     main_input_name = "input_ids"
     _no_split_modules = ["Block"]  # noqa: RUF012
+    # What `transformers` before 4.54 wants to be told.
+    _supports_cache_class = True
+    _supports_static_cache = True
     _tied_weights_keys = {"lm_head.weight": "wte.weight"}  # noqa: RUF012
 
     def __init__(self, config: SparseCircuitsConfig):
