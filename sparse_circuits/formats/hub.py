@@ -34,14 +34,15 @@ CODE = Path(__file__).with_name("modeling_sparse_circuits.py")
 """What is copied into every folder; it stands alone."""
 
 _CLASSES = {"AutoConfig": "SparseCircuitsConfig", "AutoModelForCausalLM": "SparseCircuitsForCausalLM"}
+_TOKENIZER = "PreTrainedTokenizerFast"
 _FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 HUB_FIELDS = frozenset(
     {
         *("_name_or_path", "architectures", "auto_map", "bos_token_id", "dtype", "eos_token_id", "hidden_size"),
         *("initializer_range", "is_decoder", "max_position_embeddings", "model_type", "num_attention_heads"),
-        *("num_hidden_layers", "pad_token_id", "tie_word_embeddings", "torch_dtype", "transformers_version"),
-        *("use_cache", "unk_token_id"),
+        *("num_hidden_layers", "pad_token_id", "tie_word_embeddings", "tokenizer_class", "torch_dtype"),
+        *("transformers_version", "use_cache", "unk_token_id"),
     }
 )
 """Fields of the Hub's configs that say nothing about the model."""
@@ -100,19 +101,21 @@ def write(model: GPT, out: Path) -> list[str]:
         notes.append("the model has no tokenizer, so the folder has none")
     atomic_write(out / CODE.name, CODE.read_bytes())
     atomic_write(out / "README.md", card(model))
-    write_json(out / "config.json", described(model.config))
+    write_json(out / "config.json", described(model))
     return notes
 
 
-def described(config: GPTConfig) -> dict[str, Any]:
+def described(model: GPT) -> dict[str, Any]:
     """The `config.json` of a model, as `transformers` wants it."""
     return {
+        # Without it the pipelines of older versions look for no tokenizer.
+        **({} if model.tokenizer is None else {"tokenizer_class": _TOKENIZER}),
         "model_type": OURS,
         "architectures": [_CLASSES["AutoModelForCausalLM"]],
         "auto_map": {auto: f"{CODE.stem}.{name}" for auto, name in _CLASSES.items()},
         "torch_dtype": "float32",
-        "tie_word_embeddings": config.tied_embeddings,
-        **to_json(config.resolved()),
+        "tie_word_embeddings": model.config.tied_embeddings,
+        **to_json(model.config.resolved()),
     }
 
 
@@ -124,7 +127,7 @@ def _tokenizer_files(model: GPT) -> dict[str, Any]:
     special = {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "pad")}
     return {
         "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
+            "tokenizer_class": _TOKENIZER,
             **special,
             "model_input_names": ["input_ids", "attention_mask"],
             "model_max_length": model.config.block_size,
