@@ -46,6 +46,10 @@ def _is_released(path: Path) -> bool:
     return (path / "beeg_config.json").is_file()
 
 
+def _is_hub(path: Path) -> bool:
+    return _names_a_type(path) and importlib.import_module("sparse_circuits.formats.hub").recognises(path)
+
+
 def _names_a_type(path: Path) -> bool:
     """Whether `config.json` is one of the Hub's: those name a `model_type`."""
     try:
@@ -68,6 +72,13 @@ FORMATS = {
             "a released checkpoint folder: beeg_config.json, final_model.pt",
             "sparse_circuits.formats.openai",
             _is_released,
+        ),
+        Format(
+            "hf",
+            "model",
+            "a Hugging Face Hub folder that transformers runs, ours or the released one",
+            "sparse_circuits.formats.hub",
+            _is_hub,
         ),
         Format(
             "gpt2-tokenizer",

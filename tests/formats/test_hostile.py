@@ -24,7 +24,7 @@ from viz_files import released
 from sparse_circuits import checkpoint
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json
-from sparse_circuits.formats import gpt2_pair, openai, tiktoken_ranks, viz_data
+from sparse_circuits.formats import gpt2_pair, hub, openai, tiktoken_ranks, viz_data
 from sparse_circuits.formats.openai_config import Seen, from_released, to_released
 from sparse_circuits.formats.tensor_files import read_state, read_torch
 from sparse_circuits.formats.tokenizers import read_tokenizer
@@ -92,6 +92,8 @@ TARGETS = {
     "shards": Target(
         200, mutate_json, "shards/final_model.pt.index.json", lambda f: read_state(f / "shards", ["final_model"])
     ),
+    "hub config.json": Target(300, mutate_json, "hub/config.json", lambda f: hub.read(f / "hub")),
+    "hub model.safetensors": Target(100, mutate, "hub/model.safetensors", lambda f: hub.read(f / "hub")),
     "ranks": Target(500, mutate, "code.tiktoken", lambda f: read_tokenizer(f / "code.tiktoken")),
     "encoder.json": Target(150, mutate_json, "pair/encoder.json", lambda f: read_tokenizer(f / "pair")),
     "vocab.bpe": Target(150, mutate, "pair/vocab.bpe", lambda f: read_tokenizer(f / "pair")),
@@ -104,6 +106,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     model = _tiny()
     openai.write(model, folder / "openai")
+    hub.write(model, folder / "hub")
     checkpoint.save(model, folder / "native")
     content = released(model, to_released(model.config), kept=1, pairs=1)
     torch.save(_few_sites(content), folder / "viz_data.pt")

@@ -1,0 +1,186 @@
+"""Hugging Face Hub folders: `config.json` with a `model_type`, safetensors or `.bin` weights, one file or shards.
+
+Two kinds are read:
+- our own (`sparse_circuits`), which `write` makes: GPTConfig's fields in `config.json`, tensors by our names, and
+  `modeling_sparse_circuits.py`, with which `transformers` runs the model where this package is not installed;
+- the released one (`circuitgpt`): the fields and tensors of a released checkpoint under the prefix `circuit_model.`.
+
+Nothing here imports `transformers`.
+"""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_circuits.checkpoint import empty_model, make_folder, write_tensors
+from sparse_circuits.config import GPTConfig
+from sparse_circuits.errors import InputError
+from sparse_circuits.fields import from_json, require, shown, to_json
+from sparse_circuits.files import atomic_write, read_json, write_json
+from sparse_circuits.formats.hub_card import card
+from sparse_circuits.formats.openai import find_tokenizer
+from sparse_circuits.formats.openai_weights import model_from_released
+from sparse_circuits.formats.tensor_files import read_state
+from sparse_circuits.model import GPT
+from sparse_circuits.tokenizer import END_OF_TEXT
+
+OURS, RELEASED = "sparse_circuits", "circuitgpt"
+CODE = Path(__file__).with_name("modeling_sparse_circuits.py")
+"""What is copied into every folder; it stands alone."""
+
+_CLASSES = {"AutoConfig": "SparseCircuitsConfig", "AutoModelForCausalLM": "SparseCircuitsForCausalLM"}
+_TOKENIZER = "PreTrainedTokenizerFast"
+_FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+HUB_FIELDS = frozenset(
+    {
+        *("_name_or_path", "architectures", "auto_map", "bos_token_id", "dtype", "eos_token_id", "hidden_size"),
+        *("initializer_range", "is_decoder", "max_position_embeddings", "model_type", "num_attention_heads"),
+        *("num_hidden_layers", "pad_token_id", "tie_word_embeddings", "tokenizer_class", "torch_dtype"),
+        *("transformers_version", "use_cache", "unk_token_id"),
+    }
+)
+"""Fields of the Hub's configs that say nothing about the model."""
+
+
+def recognises(folder: Path) -> bool:
+    """Whether `folder` holds a model of one of the two kinds, by its config."""
+    path = folder / "config.json"
+    try:
+        return path.is_file() and read_json(path).get("model_type") in (OURS, RELEASED)
+    except (InputError, AttributeError):
+        return False
+
+
+def read(folder: Path) -> GPT:
+    """The model in the Hub folder `folder`, in float32 on the CPU.
+
+    Raises:
+        InputError: a file is missing, damaged, or they do not fit each other.
+    """
+    path = folder / "config.json"
+    described = read_json(path)
+    require(isinstance(described, dict), f"{path}: expected a JSON object")
+    state, weights = read_state(folder, ["model", "pytorch_model"])
+    kind = described.get("model_type")
+    if kind == RELEASED:
+        model = model_from_released(described, state, str(path), str(weights), skipped=HUB_FIELDS)
+    else:
+        require(kind == OURS, f"{path}: model_type is {shown(kind)}; expected {OURS} or {RELEASED}")
+        model = assemble(config_of(described, str(path)), state, str(weights))
+    model.tokenizer = find_tokenizer(folder, model.config.vocab_size)
+    model.folder = folder
+    return model.eval()
+
+
+def write(model: GPT, out: Path) -> list[str]:
+    """Write `model` to the folder `out` so that `transformers` loads it, with or without this package.
+
+    Raises:
+        InputError: the model lies in that very folder, or the disk refuses.
+    """
+    if model.folder is not None and out.exists() and out.resolve() == model.folder.resolve():
+        raise InputError(f"{out} is the model's own folder; choose another one for the Hub's form")
+    make_folder(out)
+    (out / "config.json").unlink(missing_ok=True)  # a kill in between leaves no model rather than half of each
+    state = {name: tensor.float() for name, tensor in model.state_dict().items()}
+    if model.config.tied_embeddings:
+        del state["lm_head.weight"]
+    write_tensors(out / "model.safetensors", state, {"format": "pt"})
+    for name, content in _tokenizer_files(model).items():
+        write_json(out / name, content)
+    notes = ["the weights are stored densely, as transformers reads them; a folder of our own is smaller"]
+    if model.tokenizer is not None:
+        model.tokenizer.save(out / "tokenizer.json")
+    else:
+        notes.append("the model has no tokenizer, so the folder has none")
+    atomic_write(out / CODE.name, CODE.read_bytes())
+    atomic_write(out / "README.md", card(model))
+    write_json(out / "config.json", described(model))
+    return notes
+
+
+def described(model: GPT) -> dict[str, Any]:
+    """The `config.json` of a model, as `transformers` wants it."""
+    return {
+        # Without it the pipelines of older versions look for no tokenizer.
+        **({} if model.tokenizer is None else {"tokenizer_class": _TOKENIZER}),
+        "model_type": OURS,
+        "architectures": [_CLASSES["AutoModelForCausalLM"]],
+        "auto_map": {auto: f"{CODE.stem}.{name}" for auto, name in _CLASSES.items()},
+        "torch_dtype": "float32",
+        "tie_word_embeddings": model.config.tied_embeddings,
+        **to_json(model.config.resolved()),
+    }
+
+
+def _tokenizer_files(model: GPT) -> dict[str, Any]:
+    """What stands beside `tokenizer.json`. There is no padding token: token 0 is an ordinary one, so padding is end of
+    text, hidden by the attention mask."""
+    if model.tokenizer is None:
+        return {}
+    special = {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "pad")}
+    return {
+        "tokenizer_config.json": {
+            "tokenizer_class": _TOKENIZER,
+            **special,
+            "model_input_names": ["input_ids", "attention_mask"],
+            "model_max_length": model.config.block_size,
+            "padding_side": "left",
+            "clean_up_tokenization_spaces": False,
+        },
+        "special_tokens_map.json": special,
+        "generation_config.json": {f"{role}_token_id": model.tokenizer.end_of_text for role in ("bos", "eos", "pad")},
+    }
+
+
+def config_of(described: dict[str, Any], where: str) -> GPTConfig:
+    """The config in the `config.json` of a folder that `write` made, or that `transformers` saved since.
+
+    Raises:
+        InputError: a field is missing or of the wrong kind; what belongs to `transformers` is skipped.
+    """
+    names = [field.name for field in dataclasses.fields(GPTConfig)]
+    for name in names:
+        require(name in described, f"{where}: the key {name!r} is missing")
+    return from_json(GPTConfig, {name: described[name] for name in names}, where)
+
+
+def assemble(config: GPTConfig, state: Mapping[str, Tensor], where: str) -> GPT:
+    """A model of that config that takes over the tensors of `state`, by our names, in float32.
+
+    Raises:
+        InputError: a tensor is missing, of another shape, no floating point or not finite.
+    """
+    last = f"h.{config.n_layer - 1}.ln_1.weight"
+    # Before any block is made: a config may claim millions.
+    require(last in state, f"{where}: the tensor {last!r} is missing; the config describes another model")
+    model = empty_model(config, where)
+    found = dict(state)
+    if config.tied_embeddings:
+        found.setdefault("lm_head.weight", found.get("wte.weight", torch.empty(0)))
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        require(name in found, f"{where}: the tensor {name!r} is missing; the config describes another model")
+        given = found[name]
+        if given.shape != tensor.shape:
+            raise InputError(f"{where}: {name} has shape {tuple(given.shape)}, the config says {tuple(tensor.shape)}")
+        require(given.dtype in _FLOATING, f"{where}: {name} is stored as {given.dtype}; expected floating point")
+        finite = bool(given.isfinite().all())
+        require(finite, f"{where}: {name} is not finite everywhere; the file is damaged, or diverged")
+    if left := sorted(found.keys() - expected.keys()):
+        warnings.warn(f"{where}: unknown tensors {', '.join(left)[:200]} are ignored", stacklevel=2)
+    owned = {name: found[name].detach().float() for name in expected}
+    torch.nn.Module.load_state_dict(model, owned, assign=True)
+    if config.tied_embeddings:
+        same = torch.equal(model.lm_head.weight, model.wte.weight)
+        require(same, f"{where}: embedding and unembedding differ, and the config ties them")
+        model.lm_head.weight = model.wte.weight
+    if config.positions == "sinusoidal_concat":
+        model.wpe.weight.requires_grad_(False)
+    return model.eval()
