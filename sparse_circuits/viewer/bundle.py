@@ -28,6 +28,7 @@ from sparse_circuits.viewer.prompts import prompts
 from sparse_circuits.viewer.schema import FORMAT, VERSION, check
 from sparse_circuits.viewer.sizes import curve, learning
 from sparse_circuits.viewer.texts import Text, text_for, watch
+from sparse_circuits.viewer.titles import distinguish
 
 TEXT_TOKENS = 32_768
 
@@ -67,7 +68,7 @@ def bundle(
             places[identity] = len(models)
             models.append(describe(circuit.model, texts[identity]))
         described.append(_circuit(circuit, places[identity], texts[identity], card, progress))
-    _distinguish(described, models)
+    distinguish(described, models)
     found = {
         "format": FORMAT,
         "version": VERSION,
@@ -165,19 +166,6 @@ def _edges(circuit: Circuit) -> dict[str, Any]:
         row = [place[edge.source], place[edge.target], number(edge.weight)]
         (dropped if (edge.source, edge.target) in gone else kept).append(row)
     return {"edges": kept, "dropped": dropped}
-
-
-def _distinguish(circuits: list[dict[str, Any]], models: list[dict[str, Any]]) -> None:
-    """Give circuits of one bundle different titles."""
-    titles = [circuit["title"] for circuit in circuits]
-    for circuit in circuits:
-        if titles.count(circuit["title"]) > 1:
-            circuit["title"] += f" in {models[circuit['model']]['name']}"
-    seen: dict[str, int] = {}
-    for circuit in circuits:
-        seen[circuit["title"]] = seen.get(circuit["title"], 0) + 1
-        if seen[circuit["title"]] > 1:
-            circuit["title"] += f" ({seen[circuit['title']]})"
 
 
 def _version() -> str:

@@ -106,7 +106,9 @@ def _add(file: str, parts: list[str], names: dict[str, str], above: tuple[str, .
         body = text[: vendored.start()]
         result = ", ".join(f"{public.strip()}: {own.strip()}" for own, public in pairs)
     else:
-        body = _EXPORT.sub(lambda match: match[0].removeprefix("export "), _REEXPORT.sub(pass_on, _IMPORT.sub(take, text)))
+        body = _EXPORT.sub(
+            lambda match: match[0].removeprefix("export "), _REEXPORT.sub(pass_on, _IMPORT.sub(take, text))
+        )
         result = ", ".join(exports)
     names[file] = f"$module{len(names)}"
     parts.append(f"const {names[file]} = (() => {{\n{body}\nreturn {{ {result} }};\n}})();")

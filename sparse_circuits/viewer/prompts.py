@@ -157,15 +157,11 @@ def _logit(logits: Tensor, token: int, other: int) -> Tensor:
     return rest.logsumexp(0)
 
 
-def _head(
-    circuit: Circuit, layer: int, head: int, model: Side, inside: Side, lengths: Sequence[int]
-) -> dict[str, Any]:
+def _head(circuit: Circuit, layer: int, head: int, model: Side, inside: Side, lengths: Sequence[int]) -> dict[str, Any]:
     config = circuit.model.config
     assert config.d_head is not None
     part = slice(head * config.d_head, (head + 1) * config.d_head)
-    held = {
-        name: circuit.held[circuit.space.slices[f"{layer}.attn.{name}"]][part] for name in "qk"
-    }
+    held = {name: circuit.held[circuit.space.slices[f"{layer}.attn.{name}"]][part] for name in "qk"}
     sink = circuit.model.blocks[layer].attn.sink_logit
     patterns = []
     count = len(lengths) // 2
@@ -200,4 +196,3 @@ def pattern(
 def _flat(weights: Tensor) -> list[float | int]:
     """The lower triangle, row by row."""
     return decimals(weights[torch.ones_like(weights).tril().bool()])
-

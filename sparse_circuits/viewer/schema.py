@@ -1,9 +1,9 @@
 """The bundle's schema, `web/schema.json`, and the check of a bundle against it.
 
 The page reads the same file and checks by the same rules (`web/schema.js`). Of JSON Schema (draft 2020-12) they know
-`type`, `const`, `enum`, `properties`, `required`, `additionalProperties` (a schema), `items`, `prefixItems`, `minItems`,
-`minimum`, `anyOf` and `$ref` to `#/$defs/...`. Properties that the schema does not name are let pass, so that a reader
-of this version can read what a later one of the same number adds.
+`type`, `const`, `enum`, `properties`, `required`, `additionalProperties` (a schema), `items`, `prefixItems`,
+`minItems`, `minimum`, `anyOf` and `$ref` to `#/$defs/...`. Properties that the schema does not name are let pass, so
+that a reader of this version can read what a later one of the same number adds.
 """
 
 import json

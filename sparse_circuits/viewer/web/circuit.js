@@ -2,13 +2,14 @@
 import { html, useEffect, useLayoutEffect, useMemo, useRef } from "./html.js";
 import { evidence, pathThrough, telling } from "./data.js";
 import { describe, plain, signed, visible } from "./format.js";
+import { standalone } from "./figure.js";
 import { layout, neighbour } from "./layout.js";
 import { drawLines, prepareLines, palette } from "./lines.js";
 import { hover } from "./state.js";
 
 const MANY = 3000; // links beyond which a picture of them is moved while the hand moves, and drawn anew after it
 
-export function CircuitView({ data, state, store, live }) {
+export function CircuitView({ data, state, store, live, marked }) {
   const frame = useRef(null);
   const scene = useMemo(() => layout(data, { empty: state.empty }), [data, state.empty]);
   const lines = useMemo(() => prepareLines(scene.lines, data.largest, state.strength), [scene, state.strength]);
@@ -29,9 +30,9 @@ export function CircuitView({ data, state, store, live }) {
       <${Groups} scene=${scene} groups=${state.groups} />
       ${scene.ends.left.map((end) => html`<${End} end=${end} data=${data} named=${named.tokens} side="left" />`)}
       ${scene.ends.right.map((end) => html`<${End} end=${end} data=${data} named=${named.completions} side="right" />`)}
-      ${data.nodes.map((node) => html`<${Node} node=${node} at=${scene.at.get(node.id)} data=${data} state=${state} off=${live && live[node.id]} />`)}
+      ${data.nodes.map((node) => html`<${Node} node=${node} at=${scene.at.get(node.id)} data=${data} state=${state} off=${live && live[node.id]} shared=${marked && marked.has(node.id)} />`)}
     </g>`,
-    [scene, data, state.node, state.pins, state.groups, state.notes, state.cost, state.size, live],
+    [scene, data, state.node, state.pins, state.groups, state.notes, state.cost, state.size, live, marked],
   );
   return html`<div class="graph" ref=${frame} tabindex="0" role="application" aria-roledescription="circuit graph"
       aria-label="The circuit, ${data.nodes.length} nodes. Arrow keys go from node to node, Enter opens one, plus and minus zoom, 0 shows all."
@@ -39,7 +40,15 @@ export function CircuitView({ data, state, store, live }) {
     <canvas aria-hidden="true"></canvas>
     <svg aria-hidden="true">${shown}</svg>
     <div class="tip" hidden></div>
+    <div class="legend" aria-hidden="true"><span><i class="pos"></i>positive</span><span><i class="neg"></i>negative weight</span><span><i class="rail"></i>residual channel</span><span><i class="match"></i>where to look</span></div>
+    <${Zoom} frame=${frame} />
   </div>`;
+}
+
+function Zoom({ frame }) {
+  const act = (work) => (event) => { event.stopPropagation(); work(frame.current.controller); };
+  const quiet = { onPointerDown: (event) => event.stopPropagation(), onPointerUp: (event) => event.stopPropagation(), onDblClick: (event) => event.stopPropagation() };
+  return html`<div class="zoom" ...${quiet}><button aria-label="Zoom out" onClick=${act((it) => it.zoom(0.8))}>−</button><button aria-label="Zoom in" onClick=${act((it) => it.zoom(1.25))}>+</button><button onClick=${act((it) => it.fit())}>Fit</button></div>`;
 }
 
 function Column({ column, scene }) {
@@ -96,7 +105,7 @@ const short = (token) => (token.length > 10 ? `${visible(token.slice(0, 9))}…`
 
 const LETTER = { "attn.q": "q", "attn.k": "k", "attn.v": "v" };
 
-function Node({ node, at, data, state, off }) {
+function Node({ node, at, data, state, off, shared }) {
   const hidden = (node.cost !== null && node.cost < state.cost) || (state.size !== null && !((data.rank.get(node.id) ?? Infinity) < state.size));
   const share = node.cost === null ? 0.3 : Math.sqrt(Math.max(0, node.cost) / data.largestCost);
   const letter = LETTER[node.kind];
@@ -106,6 +115,7 @@ function Node({ node, at, data, state, off }) {
   if (state.node === node.id) classes.push("selected");
   if (state.pins.includes(node.id)) classes.push("pinned");
   if (off) classes.push("off");
+  if (shared) classes.push("shared");
   return html`<g class=${classes.join(" ")} data-node=${node.id} transform="translate(${at.x} ${at.y})">
     <circle class="hit" r="11" />
     ${letter && html`<circle class="cost" r=${8 + 3.4 * share} />`}
@@ -243,6 +253,16 @@ function control(frame, { data, scene, lines, view, store, named }) {
   light(hover.id);
   return {
     repaint: paint,
+    figure: () => {
+      const colours = palette(frame);
+      const drawnLines = lines.each.map((line) => ({ d: line.d, colour: colours[line.look], width: line.width, dash: line.look === "match" }));
+      const group = svg.querySelector(".scene");
+      const before = group.getAttribute("transform");
+      group.removeAttribute("transform");
+      const text = standalone(svg, scene.box, drawnLines);
+      group.setAttribute("transform", before);
+      return { box: scene.box, text };
+    },
     fit: () => { store.set({ zoom: null }); move(fit(), false); },
     zoom: (factor) => { const { width, height } = frame.getBoundingClientRect(); zoomAt(width / 2, height / 2, factor); },
     stop() {

@@ -1,14 +1,23 @@
 // The page: opens the bundle (inside the file, or from the server), checks it, and shows the views.
 import { html, render, useEffect, useMemo, useRef, useState } from "./html.js";
+import { CardView } from "./cardview.js";
+import { ChannelView } from "./channelview.js";
 import { CircuitView } from "./circuit.js";
+import { CompareView } from "./compare.js";
 import { prepare, search } from "./data.js";
 import { describe, plain } from "./format.js";
+import { Help, Save } from "./menus.js";
+import { LiveView } from "./live.js";
+import { ModelView } from "./modelview.js";
 import { NodePanel, pin } from "./nodepanel.js";
 import { refusal } from "./schema.js";
+import { SizesView } from "./sizes.js";
 import { createStore, hover } from "./state.js";
 import { Unrolled } from "./unrolled.js";
 
-const VIEWS = [["circuit", "Circuit"], ["unrolled", "Unrolled"]];
+const VIEWS = [["circuit", "Circuit"], ["unrolled", "Unrolled"], ["channel", "Embedding"], ["sizes", "Size and loss"], ["card", "Report"], ["model", "Model"], ["compare", "Compare"], ["live", "Live"]];
+
+const OTHERS = { unrolled: Unrolled, channel: ChannelView, sizes: SizesView, card: CardView, model: ModelView, compare: CompareView, live: LiveView };
 
 async function start() {
   const app = document.getElementById("app");
@@ -43,11 +52,17 @@ async function read(id, address) {
   return response.json();
 }
 
-function Page({ bundle, store }) {
+function Page({ bundle: first, store }) {
+  const [bundle, setBundle] = useState(first);
   const [state, setState] = useState(store.get());
+  const [changes, setChanges] = useState({});
+  const served = !document.getElementById("bundle");
+  const reload = async () => setBundle(await read("bundle", "api/bundle"));
   useEffect(() => store.subscribe(setState), []);
   const place = Math.min(state.circuit, bundle.circuits.length - 1);
   const data = useMemo(() => prepare(bundle, place), [bundle, place]);
+  const off = useMemo(() => Object.fromEntries(Object.entries(changes).map(([id, change]) => [id, change.kind === "off"])), [changes]);
+  useEffect(() => setChanges({}), [place]);
   useTheme(state.theme);
   useKeys(store, data);
   useEffect(() => { document.title = `${data.circuit.title} – circuits`; }, [data]);
@@ -55,8 +70,8 @@ function Page({ bundle, store }) {
     <${Header} bundle=${bundle} data=${data} state=${state} store=${store} />
     <main>
       ${state.view === "circuit" && html`<${Filters} data=${data} state=${state} store=${store} />
-        <${CircuitView} data=${data} state=${state} store=${store} />`}
-      ${state.view === "unrolled" && html`<${Unrolled} data=${data} state=${state} store=${store} />`}
+        <${CircuitView} data=${data} state=${state} store=${store} live=${off} />`}
+      ${OTHERS[state.view] && html`<${OTHERS[state.view]} key=${`${state.view} ${place}`} bundle=${bundle} data=${data} state=${state} store=${store} served=${served} reload=${reload} changes=${changes} setChanges=${setChanges} />`}
     </main>
     <aside aria-label="Node"><${NodePanel} data=${data} state=${state} store=${store} /></aside>
     <div class="visually-hidden" role="status" aria-live="polite">${state.node && data.byId.has(state.node) ? `${state.node}, ${describe(data.byId.get(state.node))}` : ""}</div>
@@ -109,6 +124,8 @@ function Header({ bundle, data, state, store }) {
     <button class="plain" aria-label="Undo" title="Undo (Ctrl+Z)" disabled=${!store.canUndo()} onClick=${store.undo}>↶</button>
     <button class="plain" aria-label="Redo" title="Redo (Ctrl+Shift+Z)" disabled=${!store.canRedo()} onClick=${store.redo}>↷</button>
     <button class="plain" aria-label=${`Theme: ${state.theme}`} title=${`Theme: ${state.theme}`} onClick=${() => store.set({ theme })}>${{ auto: "◐", light: "☀", dark: "☾" }[state.theme]}</button>
+    <${Save} data=${data} store=${store} />
+    <${Help} views=${VIEWS} />
   </header>`;
 }
 
@@ -143,7 +160,6 @@ function Filters({ data, state, store }) {
     <label>weights ≥ <input type="range" min="0" max="1" step="0.02" value=${state.strength} onInput=${(event) => store.set({ strength: Number(event.target.value) })} /><output>${state.strength ? plain(state.strength * data.largest, 2) : "all"}</output></label>
     <label>node cost ≥ <input type="range" min="0" max="1" step="0.02" value=${Math.sqrt(state.cost / most)} onInput=${(event) => store.set({ cost: Number(event.target.value) ** 2 * most })} /><output>${state.cost ? plain(state.cost, 2) : "all"}</output></label>
     <label><input type="checkbox" checked=${state.empty} onChange=${(event) => store.set({ empty: event.target.checked })} /> empty layers</label>
-    <span class="legend"><span><i class="pos"></i>positive</span><span><i class="neg"></i>negative</span><span><i class="rail"></i>residual</span><span><i class="match"></i>q·k</span></span>
   </div>`;
 }
 

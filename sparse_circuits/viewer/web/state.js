@@ -20,7 +20,12 @@ export function createStore(saved, history = window.history, place = window.loca
   };
   const write = () => {
     const hash = toHash(state);
-    if (hash !== place.hash) history.replaceState(null, "", hash || place.pathname + place.search);
+    if (hash === place.hash) return;
+    try {
+      history.replaceState(null, "", hash || place.pathname + place.search);
+    } catch {
+      // A page inside a notebook's frame has no address of its own to keep this in.
+    }
   };
   return {
     get: () => state,

@@ -6,10 +6,10 @@
 import { triangle } from "./attention.js";
 
 const LINE = 8; // between residual channels of a bundle
-const SLOT = 25; // between the nodes of a sublayer
+const SLOT = 29; // between the nodes of a sublayer
 const ARRIVE = 46; // between the places where heads' attention arrives
 const NARROW = 22;
-const STAGE = { attention: { reads: 22, units: 96, arrive: 158, writes: 226 }, mlp: { reads: 22, units: 92, writes: 160 } };
+const STAGE = { attention: { reads: 22, units: 136, arrive: 226, writes: 310 }, mlp: { reads: 22, units: 122, writes: 222 } };
 
 // `look`: attention below it is left out.
 export function unroll(data, pair, side, inside = "circuit", look = 0.1) {
@@ -145,11 +145,13 @@ function drawEdge(data, scene, column, each, placed) {
   const from = source.kind === "attn.v" ? placed.get(`arrive:${source.layer}/${source.head}`) : placed.get(each.source);
   if (!from || !to) return;
   const half = (from.y - to.y) / 2;
+  // Numbers of lines side by side stand at different heights.
+  const t = 0.28 + 0.15 * (scene.edges.filter((edge) => edge.token === column.place).length % 4);
+  const bend = 3 * t * t - 2 * t * t * t;
   scene.edges.push({
     source: each.source, target: each.target, weight: each.weight, token: column.place,
     d: `M${from.x} ${from.y}C${from.x} ${from.y - half} ${to.x} ${to.y + half} ${to.x} ${to.y}`,
-    // Numbers stand nearer to the end that fewer lines share.
-    label: { x: from.x + (to.x - from.x) * (target.writes ? 0.3 : 0.7), y: from.y + (to.y - from.y) * (target.writes ? 0.36 : 0.64) },
+    label: { x: from.x + (to.x - from.x) * bend, y: from.y + (to.y - from.y) * (1.5 * t * (1 - t) + t * t * (1.5 - 0.5 * t)) },
   });
 }
 
