@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import NODES, small_circuit
+from small_circuits import NODES, small_circuit
 
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.logits import last_logits
@@ -51,7 +51,9 @@ def test_pairs_are_the_fixed_ones_with_their_losses(made: dict[str, Any], circui
             assert (side["right"], side["wrong"]) == (int(examples.targets[row]), int(examples.others[row]))
             assert close(side["model"]["loss"], model[row])
             assert close(side["circuit"]["loss"], inside[row])
-            assert close(side["model"]["loss"], -torch.tensor(side["model"]["right"] - side["model"]["wrong"]).sigmoid().log())
+            assert close(
+                side["model"]["loss"], -torch.tensor(side["model"]["right"] - side["model"]["wrong"]).sigmoid().log()
+            )
 
 
 def test_values_are_those_of_the_two_runs(made: dict[str, Any], circuit: Circuit) -> None:

@@ -45,7 +45,9 @@ def test_off_is_removal_and_on_brings_back(live: Live, circuit: Circuit) -> None
     kept[start + 2], kept[start + 9] = False, True
     expected = task_losses(circuit.evaluator(live.examples).logits(kept), live.examples).mean()
     assert live.losses(asked)["changed"] == pytest.approx(float(expected), rel=1e-5)
-    logits = circuit.runner(torch.tensor([live.run(PROMPT)["tokens"]]), tap=keep_only(circuit.space, kept, circuit.held))
+    logits = circuit.runner(
+        torch.tensor([live.run(PROMPT)["tokens"]]), tap=keep_only(circuit.space, kept, circuit.held)
+    )
     found = live.run(PROMPT | asked)
     assert found["changed"]["right"] == pytest.approx(float(logits[0, -1, found["right"]]), rel=1e-4)
 

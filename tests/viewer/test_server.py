@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Served
+from small_circuits import Served
 
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.viewer.live import Live
