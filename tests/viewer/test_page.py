@@ -47,7 +47,7 @@ def test_the_whole_circuit_is_drawn(open_page: Any, file_address: str, made: dic
         ".graph canvas", "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((each) => each > 0)"
     )
     assert written
-    assert page.title() == f"{circuit['title']} – circuits"
+    assert page.title() == f"{circuit['title']} \u2013 circuits"
     assert page.locator("aside table").first.inner_text().startswith("loss in nats") or circuit["losses"] == {}
 
 

@@ -9,12 +9,12 @@ from urllib.request import url2pathname
 import pytest
 from small_circuits import small_circuit
 
-from sparse_circuits.viewer import show
+from sparse_circuits.viewer import bundle, show
 
 
 def test_it_opens_the_browser_or_stands_in_the_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
     circuit = small_circuit(nodes={"0.mlp.post_act": (4,)})
-    monkeypatch.setattr("sparse_circuits.viewer.bundle.TEXT_TOKENS", 240)
+    monkeypatch.setattr(show, "bundle", lambda circuits, cards: bundle(circuits, cards, text_tokens=240))
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
     shown = circuit.show()
