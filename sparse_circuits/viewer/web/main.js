@@ -17,7 +17,11 @@ import { Unrolled } from "./unrolled.js";
 
 const VIEWS = [["circuit", "Circuit"], ["unrolled", "Unrolled"], ["channel", "Embedding"], ["sizes", "Size and loss"], ["card", "Report"], ["model", "Model"], ["compare", "Compare"], ["live", "Live"]];
 
+// Views that show the task's pairs have nothing to show where a bundle has none.
 const OTHERS = { unrolled: Unrolled, channel: ChannelView, sizes: SizesView, card: CardView, model: ModelView, compare: CompareView, live: LiveView };
+
+const PAIRED = new Set(["unrolled", "live"]);
+const NoPairs = () => html`<div class="scroll"><p class="message">This bundle holds none of the task's pairs.</p></div>`;
 
 async function start() {
   const app = document.getElementById("app");
@@ -37,6 +41,7 @@ async function start() {
   if (store.get().circuit >= bundle.circuits.length) store.set({ circuit: 0 });
   window.addEventListener("hashchange", () => store.reread());
   render(html`<${Page} bundle=${bundle} store=${store} />`, clear(app));
+  requestAnimationFrame(() => setTimeout(() => performance.mark("shown")));
 }
 
 function clear(element) {
@@ -71,7 +76,7 @@ function Page({ bundle: first, store }) {
     <main>
       ${state.view === "circuit" && html`<${Filters} data=${data} state=${state} store=${store} />
         <${CircuitView} data=${data} state=${state} store=${store} live=${off} />`}
-      ${OTHERS[state.view] && html`<${OTHERS[state.view]} key=${`${state.view} ${place}`} bundle=${bundle} data=${data} state=${state} store=${store} served=${served} reload=${reload} changes=${changes} setChanges=${setChanges} />`}
+      ${OTHERS[state.view] && html`<${PAIRED.has(state.view) && !data.circuit.pairs.length ? NoPairs : OTHERS[state.view]} key=${`${state.view} ${place}`} bundle=${bundle} data=${data} state=${state} store=${store} served=${served} reload=${reload} changes=${changes} setChanges=${setChanges} />`}
     </main>
     <aside aria-label="Node"><${NodePanel} data=${data} state=${state} store=${store} /></aside>
     <div class="visually-hidden" role="status" aria-live="polite">${state.node && data.byId.has(state.node) ? `${state.node}, ${describe(data.byId.get(state.node))}` : ""}</div>
