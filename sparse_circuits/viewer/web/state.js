@@ -13,6 +13,7 @@ export function createStore(saved, history = window.history, place = window.loca
   const past = [];
   const future = [];
   let timer = 0;
+  let last = { changed: "", at: 0 };
   const tell = () => {
     for (const listener of listeners) listener(state);
     clearTimeout(timer);
@@ -30,8 +31,12 @@ export function createStore(saved, history = window.history, place = window.loca
   return {
     get: () => state,
     set(change) {
-      if (UNDOABLE.some((key) => key in change && change[key] !== state[key])) {
-        past.push(pick(state));
+      const changed = UNDOABLE.filter((key) => key in change && change[key] !== state[key]).join();
+      if (changed) {
+        // A slider that is dragged is one step.
+        const now = performance.now();
+        if (!(changed === last.changed && now - last.at < 500 && (changed === "strength" || changed === "cost" || changed === "size"))) past.push(pick(state));
+        last = { changed, at: now };
         if (past.length > LIMIT) past.shift();
         future.length = 0;
       }
