@@ -23,7 +23,7 @@ from sparse_circuits.fields import to_json
 from sparse_circuits.files import read_json
 from sparse_circuits.viewer.channels import channels
 from sparse_circuits.viewer.models import describe
-from sparse_circuits.viewer.numbers import number
+from sparse_circuits.viewer.numbers import Number, number
 from sparse_circuits.viewer.prompts import prompts
 from sparse_circuits.viewer.schema import FORMAT, VERSION, check
 from sparse_circuits.viewer.sizes import curve, learning
@@ -125,7 +125,7 @@ def _circuit(circuit: Circuit, model: int, text: Text, card: Card | None, progre
     }
 
 
-def _costs(circuit: Circuit) -> list[float | None]:
+def _costs(circuit: Circuit) -> list[Number | None]:
     """What removing each kept node costs, as pruning found, else measured here if that is no long work."""
     found = circuit.found.get("costs") or {}
     if all(len(found.get(site, ())) == len(kept) for site, kept in circuit.nodes.items()):
@@ -136,7 +136,7 @@ def _costs(circuit: Circuit) -> list[float | None]:
     return [number(cost) for cost in measured]
 
 
-def _nodes(circuit: Circuit, costs: list[float | None], seen: list[Any]) -> list[dict[str, Any]]:
+def _nodes(circuit: Circuit, costs: list[Number | None], seen: list[Any]) -> list[dict[str, Any]]:
     numbers = circuit.kept.nonzero().squeeze(1).tolist()
     found = []
     for node, cost, watched in zip(numbers, costs, seen, strict=True):

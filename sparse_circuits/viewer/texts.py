@@ -23,7 +23,7 @@ from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
 from sparse_circuits.sites import Record
-from sparse_circuits.viewer.numbers import number, numbers
+from sparse_circuits.viewer.numbers import Number, number, numbers
 
 PARTS = (0.001, 0.01, 0.1, 0.5)
 """Of all positions, at either end."""
@@ -90,7 +90,7 @@ def _documents() -> Iterator[str]:
             yield piece
 
 
-def watch(circuit: Circuit, text: Text, costs: list[float | None], progress: bool = False) -> tuple[list[Any], Any]:
+def watch(circuit: Circuit, text: Text, costs: list[Number | None], progress: bool = False) -> tuple[list[Any], Any]:
     """What each kept node is over `text` (a `seen` of the schema, or None), and the windows that these show.
 
     Args:

@@ -214,11 +214,11 @@ def test_sizes_move_the_chosen_one(open_page: Any, file_address: str, made: dict
     page = open_page(f"{file_address}#view=sizes")
     curve = made["circuits"][0]["curve"]
     slider = page.locator('[data-slider="size"]')
-    assert page.locator("[data-loss]").get_attribute("data-loss") == str(curve["losses"][curve["sizes"].index(19)])
+    assert page.locator("[data-loss]").get_attribute("data-loss") == str(curve["losses"][curve["sizes"].index(18)])
     slider.fill("2")
     assert page.locator("[data-size]").get_attribute("data-size") == str(curve["sizes"][2])
     page.get_by_role("button", name="Circuit", exact=True).click()
-    assert page.locator(".graph .node:not(.filtered)").count() == min(19, curve["sizes"][2])
+    assert page.locator(".graph .node:not(.filtered)").count() == min(18, curve["sizes"][2])
 
 
 def test_channels_and_the_bigram_table(open_page: Any, file_address: str, made: dict[str, Any]) -> None:
@@ -353,6 +353,6 @@ def test_nothing_jumps_when_a_node_opens(open_page: Any, file_address: str) -> N
 
 def test_a_mistyped_address_opens_what_it_can(open_page: Any, file_address: str) -> None:
     page = open_page(f"{file_address}#view=nothing&node=9.x:1&pins=3&zoom=[0]&notes=[[&circuit=99&cost=many&pair=77")
-    assert page.locator(".graph .node").count() == 19
+    assert page.locator(".graph .node").count() == 18
     page = open_page(f"{file_address}#view=unrolled&pair=77")
     assert page.locator(".unrolled").count() == 1

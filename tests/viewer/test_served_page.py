@@ -113,7 +113,7 @@ def test_the_page_says_when_its_server_is_gone(open_page: Any, made: dict[str, A
     page.wait_for_selector("[role=alert]")
     assert "does not answer" in page.get_by_role("alert").first.inner_text()
     page.get_by_role("button", name="Circuit", exact=True).click()
-    assert page.locator(".graph .node").count() == 19, "the rest of the page still works"
+    assert page.locator(".graph .node").count() == 18, "the rest of the page still works"
 
 
 def test_pruning_again_shows_progress_can_be_cancelled_and_adds_a_circuit(
