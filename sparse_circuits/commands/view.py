@@ -24,6 +24,8 @@ class Command:
     corpus: Path | None = None
     """Packed corpus to look for what nodes fire on; by default the one the model was trained on, or where that is not
     here generated programs and Python's standard library."""
+    task: str | None = None
+    """The circuits' task where it is one of your own: its .jsonl or .py file."""
     open: bool = True
     """Open the browser."""
     host: str = "127.0.0.1"
@@ -43,9 +45,11 @@ def run(command: Command) -> None:
             raise InputError(f"{path} is in a folder that does not exist; choose another")
     if not 0 <= command.port <= 65535:
         raise InputError(f"--port is {command.port}; ports are 0 to 65535")
+    from sparse_circuits.tasks import get_task
     from sparse_circuits.viewer.sources import gather
 
-    found, circuits = gather(command.circuits, command.corpus, progress=True)
+    task = None if command.task is None else get_task(command.task)
+    found, circuits = gather(command.circuits, command.corpus, task, progress=True)
     written = {}
     if command.bundle is not None:
         from sparse_circuits.files import atomic_write

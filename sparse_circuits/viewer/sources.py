@@ -12,6 +12,7 @@ from sparse_circuits.circuits.report import Card
 from sparse_circuits.circuits.report.build import known
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write, read_json
+from sparse_circuits.tasks import Task
 from sparse_circuits.viewer.bundle import as_json, bundle, read_bundle
 from sparse_circuits.viewer.schema import VERSION, check
 from sparse_circuits.viewer.titles import distinguish
@@ -22,9 +23,12 @@ KEYED = ("circuit.json", "circuit.safetensors", "report.json")
 
 
 def gather(
-    sources: Sequence[Path], corpus: Path | None = None, progress: bool = False
+    sources: Sequence[Path], corpus: Path | None = None, task: Task | None = None, progress: bool = False
 ) -> tuple[dict[str, Any], list[Circuit | None]]:
     """One bundle of all `sources`, and each of its circuits where it can be executed (None: from a bundle file).
+
+    Args:
+        task: of circuits whose task is none that is registered.
 
     Raises:
         InputError: no source, or one that is neither a circuit folder nor a bundle.
@@ -38,11 +42,20 @@ def gather(
             found = read_bundle(source)
             circuits += [None] * len(found["circuits"])
         else:
-            circuit = Circuit.load(source)
+            circuit = Circuit.load(source, task=task if _names(source, task) else None)
             circuits.append(circuit)
             found = _of_folder(source, circuit, corpus, progress)
         bundles.append(found)
     return merge(bundles), circuits
+
+
+def _names(folder: Path, task: Task | None) -> bool:
+    """Whether the circuit in `folder` says that it is of `task`."""
+    path = folder / "circuit.json"
+    if task is None or not path.is_file():
+        return False
+    described = read_json(path)
+    return isinstance(described, dict) and dict(described.get("task") or {}).get("name") == task.name
 
 
 def _of_folder(folder: Path, circuit: Circuit, corpus: Path | None, progress: bool) -> dict[str, Any]:

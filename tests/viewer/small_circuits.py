@@ -70,7 +70,7 @@ def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, name
     model.eval()
     windows = torch.randint(257, (8, 24), generator=generator)
     link = (("0.mlp.act_in", 3), ("0.mlp.post_act", 4))
-    dropped = [link] if "0.mlp.post_act" in nodes else []
+    dropped = [link] if all(channel in nodes.get(site, ()) for site, channel in link) else []
     scores = torch.randn(sum_of(config), generator=generator)
     return Circuit(
         model, quote_task(name), nodes, node_means(model, windows), PruneConfig(eval_pairs=4), scores, dropped=dropped

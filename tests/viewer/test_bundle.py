@@ -102,7 +102,7 @@ def test_channels_name_what_writes_and_reads_them(made: dict[str, Any], circuit:
     channels = {each["channel"]: each for each in made["circuits"][0]["channels"]}
     assert sorted(channels) == [0, 2, 3, 7, 17]
     assert channels[17]["position"]
-    assert close(channels[17]["values"], circuit.model.wpe.weight[:, 1])
+    assert close(channels[17]["values"], circuit.model.wpe.weight[:, 1].detach())
     for token, weight in channels[3]["writes"]:
         assert close(weight, circuit.model.wte.weight[token, 3].detach())
     for token, weight in channels[3]["reads"]:
@@ -116,8 +116,8 @@ def test_channels_name_what_writes_and_reads_them(made: dict[str, Any], circuit:
 def test_the_bigram_tables_largest_entries_are_named(made: dict[str, Any], circuit: Circuit) -> None:
     rows = made["models"][0]["bigram"]
     token, value = rows[65][0]
-    assert token == int(circuit.model.bigram_table[65].argmax())  # type: ignore[union-attr]
-    assert value == pytest.approx(float(circuit.model.bigram_table[65].max()), abs=1e-3)  # type: ignore[union-attr]
+    assert token == int(circuit.model.bigram_table[65].detach().argmax())  # type: ignore[union-attr]
+    assert value == pytest.approx(float(circuit.model.bigram_table[65].detach().max()), abs=1e-3)  # type: ignore[union-attr]
 
 
 def test_two_circuits_of_a_model_share_it_and_have_their_own_titles(circuit: Circuit) -> None:

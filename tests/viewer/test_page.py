@@ -48,7 +48,6 @@ def test_the_whole_circuit_is_drawn(open_page: Any, file_address: str, made: dic
     )
     assert written
     assert page.title() == f"{circuit['title']} \u2013 circuits"
-    assert page.locator("aside table").first.inner_text().startswith("loss in nats") or circuit["losses"] == {}
 
 
 def test_pointing_lights_the_paths_through_a_node_and_no_other(open_page: Any, file_address: str) -> None:
