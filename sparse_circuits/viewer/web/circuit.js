@@ -4,7 +4,7 @@ import { evidence, pathThrough, telling } from "./data.js";
 import { describe, plain, signed, visible } from "./format.js";
 import { standalone } from "./figure.js";
 import { layout, neighbour } from "./layout.js";
-import { drawLines, prepareLines, palette } from "./lines.js";
+import { batches, drawLines, palette, prepareLines } from "./lines.js";
 import { hover } from "./state.js";
 
 const MANY = 3000; // links beyond which a picture of them is moved while the hand moves, and drawn anew after it
@@ -151,7 +151,14 @@ function control(frame, { data, scene, lines, view, store, named }) {
   let pending = 0;
   let settle = 0;
   let lit = null;
+  let joined = [];
+  frame.classList.toggle("many", many);
 
+  function regroup() {
+    const hidden = new Set([...svg.querySelectorAll(".node.filtered, .node.off")].map((each) => each.dataset.node));
+    joined = batches(lines, lit, hidden);
+    paint();
+  }
   function fit() {
     const { width, height } = frame.getBoundingClientRect();
     const k = Math.min(1.6, Math.max(0.02, Math.min(width / scene.box.width, height / scene.box.height)));
@@ -166,8 +173,7 @@ function control(frame, { data, scene, lines, view, store, named }) {
     }
     const group = svg.querySelector(".scene");
     if (group) group.setAttribute("transform", `translate(${view.current.x} ${view.current.y}) scale(${view.current.k})`);
-    const hidden = new Set([...svg.querySelectorAll(".node.filtered, .node.off")].map((each) => each.dataset.node));
-    drawLines(canvas.getContext("2d"), lines, view.current, ratio, palette(frame), lit, hidden);
+    drawLines(canvas.getContext("2d"), joined, view.current, ratio, palette(frame));
     drawn = { ...view.current };
     canvas.style.transform = svg.style.transform = "";
     frame.classList.toggle("far", view.current.k < 0.55);
@@ -204,7 +210,7 @@ function control(frame, { data, scene, lines, view, store, named }) {
       const on = Boolean(lit && lit.nodes.has(each.dataset.node));
       if (each.classList.contains("lit") !== on) each.classList.toggle("lit", on);
     }
-    paint();
+    regroup();
   }
   const listeners = pointer(frame, svg, { zoomAt, move, view, tell, store, data });
   function tell(id, event) {
@@ -252,10 +258,10 @@ function control(frame, { data, scene, lines, view, store, named }) {
   frame.addEventListener("keydown", key);
   light(hover.id);
   return {
-    repaint: paint,
+    repaint: regroup,
     figure: () => {
       const colours = palette(frame);
-      const drawnLines = lines.each.map((line) => ({ d: line.d, colour: colours[line.look], width: line.width, dash: line.look === "match" }));
+      const drawnLines = lines.map((line) => ({ d: line.d, colour: colours[line.look], width: line.width, dash: line.look === "match" }));
       const group = svg.querySelector(".scene");
       const before = group.getAttribute("transform");
       group.removeAttribute("transform");

@@ -34,7 +34,7 @@ export function layout(data, { empty = false } = {}) {
   return {
     at, heads, columns: columns.list, railY, gap,
     ends: endsOf(data, order, right, railY),
-    lines: data.links.map((each) => ({ ...each, d: line(each, at, exits) })),
+    lines: data.links.map((each) => ({ ...each, link: each, d: line(each, at, exits) })),
     box: { x: -END.left, y: top - 44, width, height: bottom - top + 84 },
   };
 }

@@ -17,52 +17,44 @@ export function widthOf(weight, largest) {
 // The lines with their paths and looks; edges weaker than `strength` of the strongest are left out.
 export function prepareLines(lines, largest, strength) {
   const shown = lines.filter((line) => line.kind !== "edge" || Math.abs(line.weight) >= strength * largest);
-  const each = shown.map((line) => ({
+  return shown.map((line) => ({
     ...line, path: new Path2D(line.d),
     look: line.kind === "edge" ? (line.weight < 0 ? "neg" : "pos") : line.kind,
     width: line.kind === "edge" ? widthOf(line.weight, largest) : line.kind === "rail" ? 1.2 : 1.4,
   }));
-  return { each, batches: batchesOf(each) };
 }
 
-function batchesOf(each) {
+// Lines that look alike joined into one path each, so that thousands take a few strokes. `lit` is the path through the
+// node that is pointed at, or null; `hidden` are nodes that are filtered or off.
+export function batches(lines, lit, hidden) {
+  const busy = lines.length > 1500 ? 0.35 : lines.length > 400 ? 0.6 : 0.85;
   const found = new Map();
-  for (const line of each) {
-    const key = `${line.look} ${line.width}`;
-    if (!found.has(key)) found.set(key, { look: line.look, width: line.width, path: new Path2D() });
+  for (const line of lines) {
+    const gone = hidden.has(line.source) || hidden.has(line.target);
+    const bright = lit && lit.links.has(line.link);
+    const alpha = gone ? 0.06 : bright ? 1 : lit ? 0.12 : busy;
+    const width = line.width + (bright && !gone ? 0.4 : 0);
+    const key = `${line.look} ${width} ${alpha}`;
+    if (!found.has(key)) found.set(key, { look: line.look, width, alpha, path: new Path2D() });
     found.get(key).path.addPath(line.path);
   }
-  // Rails lie below weights.
-  return [...found.values()].sort((a, b) => (a.look === "rail" ? 0 : 1) - (b.look === "rail" ? 0 : 1));
+  // Rails lie below weights, and what is lit above all.
+  const rank = (batch) => (batch.alpha === 1 ? 2 : 0) + (batch.look === "rail" ? 0 : 1);
+  return [...found.values()].sort((a, b) => rank(a) - rank(b));
 }
 
-export function drawLines(context, lines, view, ratio, colours, lit, hidden) {
+export function drawLines(context, joined, view, ratio, colours) {
   const { canvas } = context;
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.setTransform(ratio * view.k, 0, 0, ratio * view.k, ratio * view.x, ratio * view.y);
   context.lineCap = "round";
   const thin = Math.max(1, 0.6 / view.k);
-  const busy = lines.each.length > 1500 ? 0.35 : lines.each.length > 400 ? 0.6 : 0.85;
-  const stroke = (look, width, path, alpha) => {
-    context.globalAlpha = look === "rail" ? Math.min(1, alpha * 1.2) : alpha;
+  for (const { look, width, alpha, path } of joined) {
+    context.globalAlpha = alpha;
     context.strokeStyle = colours[look];
     context.lineWidth = width * thin;
     context.setLineDash(look === "match" ? [3, 3] : []);
     context.stroke(path);
-  };
-  if (!hidden.size && !lit) {
-    for (const batch of lines.batches) stroke(batch.look, batch.width, batch.path, busy);
-    return;
-  }
-  if (lit && !hidden.size) for (const batch of lines.batches) stroke(batch.look, batch.width, batch.path, 0.12);
-  const on = lit ? new Set([...lit.links].map((link) => `${link.source}>${link.target}`)) : null;
-  for (const line of lines.each) {
-    const gone = hidden.has(line.source) || hidden.has(line.target);
-    const bright = on && on.has(`${line.source}>${line.target}`);
-    if (gone) stroke(line.look, line.width, line.path, 0.06);
-    else if (bright) stroke(line.look, line.width + 0.4, line.path, 1);
-    else if (!on) stroke(line.look, line.width, line.path, busy);
-    else if (hidden.size) stroke(line.look, line.width, line.path, 0.12);
   }
 }

@@ -4,7 +4,7 @@ import { CardView } from "./cardview.js";
 import { ChannelView } from "./channelview.js";
 import { CircuitView } from "./circuit.js";
 import { CompareView } from "./compare.js";
-import { prepare, search } from "./data.js";
+import { pathThrough, prepare, search } from "./data.js";
 import { describe, plain } from "./format.js";
 import { Help, Save } from "./menus.js";
 import { LiveView } from "./live.js";
@@ -69,18 +69,30 @@ function Page({ bundle: first, store }) {
   const off = useMemo(() => Object.fromEntries(Object.entries(changes).map(([id, change]) => [id, change.kind === "off"])), [changes]);
   useEffect(() => setChanges({}), [place]);
   useTheme(state.theme);
+  useLitRows(data);
   useKeys(store, data);
   useEffect(() => { document.title = `${data.circuit.title} – circuits`; }, [data]);
-  return html`<div class="page">
+  const wide = state.view === "compare"; // two graphs need the room
+  return html`<div class=${wide ? "page wide" : "page"}>
     <${Header} bundle=${bundle} data=${data} state=${state} store=${store} />
     <main>
       ${state.view === "circuit" && html`<${Filters} data=${data} state=${state} store=${store} />
         <${CircuitView} data=${data} state=${state} store=${store} live=${off} />`}
       ${OTHERS[state.view] && html`<${PAIRED.has(state.view) && !data.circuit.pairs.length ? NoPairs : OTHERS[state.view]} key=${`${state.view} ${place}`} bundle=${bundle} data=${data} state=${state} store=${store} served=${served} reload=${reload} changes=${changes} setChanges=${setChanges} />`}
     </main>
-    <aside aria-label="Node"><${NodePanel} data=${data} state=${state} store=${store} /></aside>
+    ${!wide && html`<aside aria-label="Node"><${NodePanel} data=${data} state=${state} store=${store} /></aside>`}
     <div class="visually-hidden" role="status" aria-live="polite">${state.node && data.byId.has(state.node) ? `${state.node}, ${describe(data.byId.get(state.node))}` : ""}</div>
   </div>`;
+}
+
+// Rows of lists that lie on the path through the node that is pointed at.
+function useLitRows(data) {
+  useEffect(() => hover.subscribe((id) => {
+    const path = id && data.byId.has(id) ? pathThrough(data, id).nodes : null;
+    for (const row of document.querySelectorAll("[data-edge], [data-row]")) {
+      row.classList.toggle("lit", Boolean(path && path.has(row.dataset.edge || row.dataset.row)));
+    }
+  }), [data]);
 }
 
 function useTheme(theme) {

@@ -1,5 +1,5 @@
 // The Node panel: what one node is, what it is joined to, what it fires on, what it does in the task's pairs.
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useState } from "./html.js";
 import { edgesOf } from "./data.js";
 import { count, describe, percent, plain, signed, visible } from "./format.js";
 import { Attention } from "./attention.js";
@@ -57,13 +57,9 @@ function Note({ node, state, store }) {
 
 export function Edges({ data, node, store }) {
   const { into, out } = edgesOf(data, node.id);
-  const list = useRef(null);
-  useEffect(() => hover.subscribe((id) => {
-    for (const each of list.current ? list.current.querySelectorAll("[data-edge]") : []) each.classList.toggle("lit", each.dataset.edge === id);
-  }), [node.id]);
   const row = (id, weight) => html`<li><button data-edge=${id} onClick=${() => store.set({ node: id })} onMouseEnter=${() => hover.set(id)} onMouseLeave=${() => hover.set(null)} onFocus=${() => hover.set(id)} onBlur=${() => hover.set(null)}>
     <span class="mono">${id}</span><span class="amount"><i class=${weight < 0 ? "neg" : "pos"} style=${{ width: `${(50 * Math.abs(weight)) / data.largest}%` }}></i></span><span class="weight" data-weight=${weight}>${signed(weight)}</span></button></li>`;
-  return html`<div ref=${list}>
+  return html`<div>
     ${into.length > 0 && html`<h3>Reads (${into.length})</h3><ul class="edges">${into.slice(0, 60).map((edge) => row(edge.source, edge.weight))}</ul>`}
     ${out.length > 0 && html`<h3>Feeds (${out.length})</h3><ul class="edges">${out.slice(0, 60).map((edge) => row(edge.target, edge.weight))}</ul>`}
     ${Math.max(into.length, out.length) > 60 && html`<p class="soft">The 60 strongest of each are listed.</p>`}
