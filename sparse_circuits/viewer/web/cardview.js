@@ -9,9 +9,9 @@ const POINTS = { 1: "losses", 2: "other ablations", 3: "necessity", 4: "negative
 export function CardView({ data }) {
   const { card } = data.circuit;
   if (!card) {
-    return html`<div class="scroll" data-view="card"><div class="message"><h2>No report card</h2><p>Nobody has measured yet how far this circuit can be believed. <code>sparse-circuits report FOLDER</code> does, and saves the card beside the circuit; a page made after that shows it here.</p></div></div>`;
+    return html`<div class="scroll" tabindex="0" data-view="card"><div class="message"><h2>No report card</h2><p>Nobody has measured yet how far this circuit can be believed. <code>sparse-circuits report FOLDER</code> does, and saves the card beside the circuit; a page made after that shows it here.</p></div></div>`;
   }
-  return html`<div class="scroll" data-view="card">
+  return html`<div class="scroll" tabindex="0" data-view="card">
     <h2><span class=${`verdict ${verdictClass(card.verdict)}`}>${SIGNS[card.verdict]} ${card.verdict}</span></h2>
     <p>${card.line}</p>
     ${(card.warnings || []).map((warning) => html`<p class="problem">${warning}</p>`)}

@@ -6,9 +6,9 @@ import { hover } from "./state.js";
 
 export function ChannelView({ data, state, store }) {
   const channels = data.circuit.channels;
-  if (!channels.length) return html`<div class="scroll"><p>This circuit has no residual channel.</p></div>`;
+  if (!channels.length) return html`<div class="scroll" tabindex="0"><p>This circuit has no residual channel.</p></div>`;
   const channel = data.channels.get(state.channel) || channels[0];
-  return html`<div class="scroll" data-view="channel"><div class="buttons" role="group" aria-label="Channels">
+  return html`<div class="scroll" tabindex="0" data-view="channel"><div class="buttons" role="group" aria-label="Channels">
       ${channels.map((each) => html`<button class="mono" aria-pressed=${each === channel} onClick=${() => store.set({ channel: each.channel })}>${each.channel}</button>`)}</div>
     ${channel.position ? html`<${Wave} channel=${channel} data=${data} />` : html`<div class="cards">
       <${Weights} data=${data} title="Tokens that write it" note=${`${count(channel.written)} of ${count(data.model.config.vocab_size)} tokens have an embedding weight there; the strongest and the task's own are listed.`} rows=${channel.writes} />

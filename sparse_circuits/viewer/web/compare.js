@@ -17,7 +17,7 @@ export function CompareView({ bundle, data, state, store }) {
   const both = useMemo(() => (two ? shared(data, two) : new Set()), [data, two]);
   const quiet = useMemo(() => ({ ...store, get: () => ({ ...store.get(), zoom: null }), set: ({ zoom, ...rest }) => Object.keys(rest).length && store.set(rest) }), [store]);
   if (!two) {
-    return html`<div class="scroll" data-view="compare"><div class="message"><h2>Only one circuit here</h2><p>Give <code>sparse-circuits view</code> two circuit folders (sparse and dense, two seeds, two tasks), and they stand here side by side.</p></div></div>`;
+    return html`<div class="scroll" tabindex="0" data-view="compare"><div class="message"><h2>Only one circuit here</h2><p>Give <code>sparse-circuits view</code> two circuit folders (sparse and dense, two seeds, two tasks), and they stand here side by side.</p></div></div>`;
   }
   const calm = { ...state, size: null, cost: 0, strength: state.strength };
   const union = data.nodes.length + two.nodes.length - both.size;

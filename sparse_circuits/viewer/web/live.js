@@ -20,9 +20,9 @@ const text = (model, tokens) => tokens.map((token) => model.tokens[token].replac
 
 export function LiveView({ data, state, store, served, reload, changes, setChanges }) {
   if (!served) {
-    return html`<div class="scroll" data-view="live"><div class="message"><h2>No model behind this page</h2><p>To type prompts and switch nodes off and on, open it with <code>sparse-circuits view FOLDER</code>, where FOLDER is the circuit's.</p></div></div>`;
+    return html`<div class="scroll" tabindex="0" data-view="live"><div class="message"><h2>No model behind this page</h2><p>To type prompts and switch nodes off and on, open it with <code>sparse-circuits view FOLDER</code>, where FOLDER is the circuit's.</p></div></div>`;
   }
-  return html`<div class="scroll" data-view="live"><div class="cards live">
+  return html`<div class="scroll" tabindex="0" data-view="live"><div class="cards live">
     <${Prompt} data=${data} state=${state} store=${store} changes=${changes} setChanges=${setChanges} />
     <${Reprune} data=${data} store=${store} reload=${reload} /></div></div>`;
 }

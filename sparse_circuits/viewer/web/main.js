@@ -21,7 +21,7 @@ const VIEWS = [["circuit", "Circuit"], ["unrolled", "Unrolled"], ["channel", "Em
 const OTHERS = { unrolled: Unrolled, channel: ChannelView, sizes: SizesView, card: CardView, model: ModelView, compare: CompareView, live: LiveView };
 
 const PAIRED = new Set(["unrolled", "live"]);
-const NoPairs = () => html`<div class="scroll"><p class="message">This bundle holds none of the task's pairs.</p></div>`;
+const NoPairs = () => html`<div class="scroll" tabindex="0"><p class="message">This bundle holds none of the task's pairs.</p></div>`;
 
 async function start() {
   const app = document.getElementById("app");
@@ -134,7 +134,7 @@ function Header({ bundle, data, state, store }) {
   return html`<header>
     ${bundle.circuits.length > 1
       ? html`<select aria-label="Circuit" onChange=${(event) => store.set({ circuit: Number(event.target.value), node: null, zoom: null })}>${bundle.circuits.map((circuit, index) => html`<option value=${index} selected=${index === data.place}>${circuit.title}</option>`)}</select>`
-      : html`<span class="title">${data.circuit.title}</span>`}
+      : html`<h1 class="title">${data.circuit.title}</h1>`}
     <nav aria-label="Views">${VIEWS.map(([key, name], index) => html`<button aria-current=${state.view === key ? "page" : null} title=${`${name} (${index + 1})`} onClick=${() => store.set({ view: key })}>${name}</button>`)}</nav>
     <span class="space"></span>
     <${Search} data=${data} state=${state} store=${store} />

@@ -8,7 +8,7 @@ export function ModelView({ data }) {
   const { config, health, matrices } = model;
   const total = matrices.reduce((sum, each) => sum + each.nonzeros, 0);
   const room = matrices.reduce((sum, each) => sum + each.rows * each.columns, 0);
-  return html`<div class="scroll" data-view="model"><div class="cards">
+  return html`<div class="scroll" tabindex="0" data-view="model"><div class="cards">
     <section><h2>${model.name}</h2><dl class="facts">
       <dt>hash</dt><dd class="mono">${model.hash.slice(0, 16)}</dd>
       <dt>layers</dt><dd>${config.n_layer}</dd><dt>width</dt><dd>${count(config.d_model)}</dd>

@@ -23,7 +23,7 @@ export function SizesView({ data, state, store }) {
     const size = curve.sizes[Number(event.target.value)];
     store.set({ size: size === sizes.nodes ? null : size });
   };
-  return html`<div class="scroll" data-view="sizes"><div class="cards">
+  return html`<div class="scroll" tabindex="0" data-view="sizes"><div class="cards">
     <section><h2>Size against loss, on the ${curve.split} split</h2>
       <${Plot} label="Loss of the circuit by its number of nodes" x=${{ name: "nodes", log: true }} y=${{ name: "loss in nats", low: 0 }}
         curves=${[{ points, dots: true }]} lines=${[{ y: target, class: "target", name: `target ${plain(target, 2)}` }, ...(model === undefined ? [] : [{ y: model, class: "axis", name: `model ${plain(model, 2)}` }])]}

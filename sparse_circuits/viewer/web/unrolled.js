@@ -34,7 +34,7 @@ export function Unrolled({ data, state, store }) {
       <label><input type="checkbox" checked=${numbers} onChange=${(event) => setNumbers(event.target.checked)} /> weights</label>
       <span class="legend"><button aria-label="Smaller" onClick=${() => setZoom(scale * 0.8)}>−</button><button aria-label="Larger" onClick=${() => setZoom(scale * 1.25)}>+</button><button onClick=${() => setZoom(null)}>Fit</button></span>
     </div>
-    <div class="scroll figure" ref=${figure} data-view="unrolled">
+    <div class="scroll figure" tabindex="0" ref=${figure} data-view="unrolled">
       <svg class="unrolled" width=${scene.width * scale} height=${scene.height * scale} viewBox=${`0 0 ${scene.width} ${scene.height}`} role="img" aria-label=${`The circuit over ${scene.length} tokens, side ${"AB"[side]} of pair ${place + 1}`}>
         <${Rails} scene=${scene} data=${data} />
         <${Tokens} scene=${scene} data=${data} />
