@@ -7,8 +7,9 @@ def distinguish(circuits: list[dict[str, Any]], models: list[dict[str, Any]]) ->
     """Give circuits of one bundle different titles: by their models, then by their sizes, then by number."""
     _add_where_equal(circuits, lambda circuit: f" in {models[circuit['model']]['name']}")
     _add_where_equal(circuits, lambda circuit: f", {circuit['sizes']['nodes']} nodes")
+    titles = [circuit["title"] for circuit in circuits]
     for number, circuit in enumerate(circuits, 1):
-        if any(other["title"] == circuit["title"] for other in circuits if other is not circuit):
+        if titles.count(circuit["title"]) > 1:
             circuit["title"] += f" ({number})"
 
 
