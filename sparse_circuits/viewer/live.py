@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.logits import frozen_logits, last_logits
+from sparse_circuits.circuits.logits import frozen_logits, last_logits, norm_scale
 from sparse_circuits.circuits.nodes import keep_only
 from sparse_circuits.errors import InputError
-from sparse_circuits.sites import Record, Tap, compose
+from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose
 from sparse_circuits.tasks import Examples, task_losses
 from sparse_circuits.tasks.pair import ANY
 from sparse_circuits.viewer.changes import Change, Edit, RowEdit, aligned, kept_with, read_changes
-from sparse_circuits.viewer.numbers import number, numbers
+from sparse_circuits.viewer.numbers import Number, number, numbers
 from sparse_circuits.viewer.prompts import answer
 
 PAIRS = 24
@@ -31,6 +31,7 @@ class Live:
         self.circuit = circuit
         self._lock = threading.Lock()
         self._examples: Examples | None = None
+        self._unchanged: dict[str, Number] = {}
 
     @property
     def examples(self) -> Examples:
@@ -76,18 +77,16 @@ class Live:
         with self._lock, torch.no_grad():
             examples = self.examples
             evaluate = self.circuit.evaluator(examples)
-            if not hasattr(self, "_plain"):
-                self._plain = {
-                    "model": float(task_losses(last_logits(self.circuit.full, examples), examples).mean()),
-                    "circuit": float(task_losses(evaluate.logits(self.circuit.kept), examples).mean()),
+            if not self._unchanged:
+                self._unchanged = {
+                    "model": number(task_losses(last_logits(self.circuit.full, examples), examples).mean()),
+                    "circuit": number(task_losses(evaluate.logits(self.circuit.kept), examples).mean()),
                 }
             model = self.circuit.full if whole else self.circuit.runner
             tap = evaluate.tap(kept_with(self.circuit, changes, whole))
             found = last_logits(model, examples, RowEdit(model, examples, tap, changes), evaluate.scales)
             changed = float(task_losses(found, examples).mean())
-        return {"pairs": len(examples), "changed": number(changed)} | {
-            name: number(loss) for name, loss in self._plain.items()
-        }
+        return {"pairs": len(examples), "changed": number(changed)} | self._unchanged
 
     def _one(
         self, tokens: Tensor, changes: Sequence[Change], whole: bool, other: Tensor | None
@@ -106,8 +105,17 @@ class Live:
             others = aligned(recorder.sites, last[0], last[1], tokens.shape[1])
         recorder = Record(list(circuit.nodes))
         last_place = torch.tensor([tokens.shape[1] - 1])
-        logits = frozen_logits(model, tokens, last_place, compose(base, Edit(changes, others), recorder))
+        scales = None if whole else self._scales(tokens, last_place)
+        logits = frozen_logits(model, tokens, last_place, compose(base, Edit(changes, others), recorder), scales)
         return logits[0].float(), recorder.sites
+
+    def _scales(self, tokens: Tensor, last: Tensor) -> Tensor | None:
+        """What the final norm divides by, where the circuit freezes it at the full model's."""
+        if self.circuit.config.final_norm != "frozen":
+            return None
+        recorder = Record([FINAL_SITE])
+        self.circuit.full(tokens, tap=recorder, at=last)
+        return norm_scale(self.circuit.full, recorder.sites[FINAL_SITE][:, -1])
 
     def _described(self, logits: Tensor, sites: dict[str, Tensor], right: int, wrong: int) -> dict[str, Any]:
         examples = Examples(

@@ -1,5 +1,6 @@
 """Live changes do what the library does, and what cannot be asked is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,6 +37,17 @@ def test_without_changes_the_answer_is_the_circuits(live: Live, circuit: Circuit
     assert found["circuit"]["right"] == pytest.approx(float(inside[found["right"]]), rel=1e-4)
     assert found["changed"] == found["circuit"]
     assert found["model"]["top"][0][0] == int(model.argmax())
+
+
+def test_a_frozen_final_norm_stays_frozen(circuit: Circuit) -> None:
+    frozen = replace(circuit, config=replace(circuit.config, final_norm="frozen"))
+    examples = frozen.examples()
+    row = 1
+    logits = frozen.evaluator(examples).logits(frozen.kept)[row]
+    tokens = examples.tokens[row, : int(examples.last[row]) + 1].tolist()
+    answers = [int(examples.targets[row]), int(examples.others[row])]
+    found = Live(frozen).run({"tokens": tokens, "answers": answers})
+    assert found["circuit"]["right"] == pytest.approx(float(logits[answers[0]]), rel=1e-4)
 
 
 def test_off_is_removal_and_on_brings_back(live: Live, circuit: Circuit) -> None:

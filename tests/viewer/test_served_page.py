@@ -76,8 +76,8 @@ def test_a_refusal_is_shown_and_the_next_answer_clears_it(open_page: Any, served
 
 
 def test_two_tabs_do_not_disturb_each_other(open_page: Any, served: Served) -> None:
-    one = open_page(f"{served.address}#view=live&node=0.attn.v:2")
-    two = open_page(f"{served.address}#view=live&node=0.attn.v:2")
+    one = open_page(f"{served.address}#view=live&node=1.attn.resid_delta:2")
+    two = open_page(f"{served.address}#view=live&node=1.attn.resid_delta:2")
     for page in (one, two):
         page.wait_for_selector("[data-live]")
     one.locator("[data-switch]").click()
