@@ -229,6 +229,8 @@ def _safely(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
             return JSONResponse({"error": "too many questions at once; ask again in a moment"}, 503)
         except TimeoutError:
             return JSONResponse({"error": f"no answer within {SECONDS:g} seconds"}, 504)
+        except asyncio.CancelledError:
+            return JSONResponse({"error": "the server is stopping"}, 503)
 
     return answered
 

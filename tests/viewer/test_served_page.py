@@ -82,7 +82,7 @@ def test_two_tabs_do_not_disturb_each_other(open_page: Any, served: Served) -> N
         page.wait_for_selector("[data-live]")
     one.locator("[data-switch]").click()
     one.wait_for_function(
-        "(of => of('changed') !== of('circuit'))(key => document.querySelector(`[data-loss=${key}]`).textContent)"
+        "() => new Set([...document.querySelectorAll('[data-loss]')].slice(1).map((each) => each.textContent)).size === 2"
     )
     assert two.locator("[data-loss=changed]").inner_text() == two.locator("[data-loss=circuit]").inner_text()
     assert two.locator("[data-switch]").count() == 1
@@ -104,14 +104,16 @@ def test_the_page_says_when_its_server_is_gone(open_page: Any, made: dict[str, A
     page = open_page(f"{dying.address}#view=live&node=0.attn.v:2")
     page.wait_for_selector("[data-live]")
     page.locator("[data-switch]").click()
-    assert page.evaluate("1") == 1
     deadline = time.monotonic() + 30
     while not going.is_set():
         assert time.monotonic() < deadline
         page.wait_for_timeout(10)
     dying.stop()
     page.wait_for_selector("[role=alert]")
-    assert "does not answer" in page.get_by_role("alert").first.inner_text()
+    first = page.get_by_role("alert").first.inner_text()
+    assert "is stopping" in first or "does not answer" in first
+    page.get_by_label("What to do with 0.attn.v:2").select_option("scale")
+    page.wait_for_selector("[role=alert]:has-text('does not answer')")
     page.get_by_role("button", name="Circuit", exact=True).click()
     assert page.locator(".graph .node").count() == 18, "the rest of the page still works"
 
@@ -144,8 +146,8 @@ def test_pruning_again_shows_progress_can_be_cancelled_and_adds_a_circuit(
         page.get_by_label("target loss").fill("0.5")
         page.get_by_role("button", name="Prune", exact=True).click()
         go.set()
-        page.get_by_role("button", name="Show its 2 nodes").click()
-        page.wait_for_function("document.querySelectorAll('.graph .node').length === 2")
+        page.get_by_role("button", name="Show its 2 nodes").click(timeout=60_000)
+        page.wait_for_function("() => document.querySelectorAll('.graph .node').length === 2")
         assert len(json.loads(found.ask("GET", "/api/bundle")[2])["circuits"]) == 2
     finally:
         go.set()
