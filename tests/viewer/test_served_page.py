@@ -82,7 +82,7 @@ def test_two_tabs_do_not_disturb_each_other(open_page: Any, served: Served) -> N
         page.wait_for_selector("[data-live]")
     one.locator("[data-switch]").click()
     one.wait_for_function(
-        "() => new Set([...document.querySelectorAll('[data-loss]')].slice(1).map((each) => each.textContent)).size === 2"
+        "() => new Set([...document.querySelectorAll('[data-loss]')].slice(1).map(each => each.textContent)).size > 1"
     )
     assert two.locator("[data-loss=changed]").inner_text() == two.locator("[data-loss=circuit]").inner_text()
     assert two.locator("[data-switch]").count() == 1
