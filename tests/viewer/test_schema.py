@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from small_circuits import SPOILED, spoil
 
 from sparse_circuits.errors import InputError
 from sparse_circuits.viewer.schema import VERSION, check
@@ -25,32 +26,6 @@ def test_another_version_says_what_to_do(copied: dict[str, Any], version: object
 def test_what_is_no_bundle_is_refused(value: object) -> None:
     with pytest.raises(InputError, match="is no bundle of circuits"):
         check(value)
-
-
-def spoil(bundle: dict[str, Any], place: str, value: object) -> None:
-    *path, last = [int(part) if part.isdecimal() else part for part in place.split(".")]
-    for part in path:
-        bundle = bundle[part]
-    if value is KeyError:
-        del bundle[last]
-    else:
-        bundle[last] = value
-
-
-SPOILED: list[tuple[str, object, str]] = [
-    ("circuits.0.nodes.0.mean", "much", "nodes[0].mean is no number"),
-    ("circuits.0.nodes.0.mean", float("nan"), "nodes[0].mean is no number"),
-    ("circuits.0.nodes.0.channel", -1, "nodes[0].channel is below 0"),
-    ("circuits.0.nodes.1.cost", "none", "nodes[1].cost is none of what it may be"),
-    ("circuits.0.title", KeyError, "circuits[0] lacks 'title'"),
-    ("circuits.0.edges.0", [0, 1], "edges[0] has 2 items, fewer than 3"),
-    ("circuits.0.edges.0", [0, 999, 1.0], "edges name a node it has not"),
-    ("circuits.0.model", 5, "circuits[0].model is no model of it"),
-    ("circuits.0.task.loss", "other", "task.loss is none of 'two_token', 'one_token'"),
-    ("models.0.tokens.3", 7, "tokens[3] is no string"),
-    ("models.0.health.kurtosis", {"a": "b"}, "kurtosis.a is no number"),
-    ("models", [], "models has 0 items"),
-]
 
 
 @pytest.mark.parametrize(("place", "value", "said"), SPOILED)

@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 import torch
 from playwright.sync_api import Page
-from small_circuits import Served, small_circuit
+from small_circuits import SPOILED, Served, small_circuit, spoil
 
+from sparse_circuits import kernels
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.errors import InputError
 from sparse_circuits.progress import Bar
 from sparse_circuits.viewer import bundle, server
 from sparse_circuits.viewer.live import Live
+from sparse_circuits.viewer.schema import check, schema
 
 
 def asked(circuit: Circuit, made: dict[str, Any], changes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -134,7 +137,12 @@ def test_pruning_again_shows_progress_can_be_cancelled_and_adds_a_circuit(
         return small, None
 
     monkeypatch.setattr(server, "reprune", slow)
-    monkeypatch.setattr(server, "bundle", lambda given: bundle(given, text_tokens=240))
+
+    def quick(given: Circuit) -> dict[str, Any]:
+        with kernels.use("reference"):  # where jobs run, too
+            return bundle(given, text_tokens=240)
+
+    monkeypatch.setattr(server, "bundle", quick)
     found = Served(server.application(made, [circuit]))
     try:
         page = open_page(f"{found.address}#view=live")
@@ -165,11 +173,6 @@ def test_no_script_of_another_kind_can_run(open_page: Any, served: Served) -> No
 
 
 def test_both_sides_refuse_the_same(open_page: Any, served: Served, copied: dict[str, Any]) -> None:
-    from test_schema import SPOILED, spoil
-
-    from sparse_circuits.errors import InputError
-    from sparse_circuits.viewer.schema import check, schema
-
     page = open_page(served.address)
     for place, value, _ in SPOILED:
         if value != value:
