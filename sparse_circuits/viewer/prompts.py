@@ -42,10 +42,11 @@ def chosen_pairs(circuit: Circuit, split: str = "report") -> tuple[list[int], li
     evaluate = circuit.evaluator(examples)
     losses = task_losses(evaluate.logits(circuit.kept), examples).unflatten(0, (2, -1)).mean(0)
     lengths = examples.last.unflatten(0, (2, -1)).amax(0)
-    order: list[int] = [int(losses.argmax())]
-    seen = {drawn[order[0]].template}
-    short = lengths.argsort(stable=True).tolist()
-    order += [n for n in short if not (drawn[n].template in seen or seen.add(drawn[n].template))]
+    hardest = int(losses.argmax())
+    short = [pair for pair in lengths.argsort(stable=True).tolist() if pair != hardest]
+    first = {drawn[pair].template: pair for pair in reversed(short)}
+    first.pop(drawn[hardest].template, None)
+    order = [hardest, *(pair for pair in short if first.get(drawn[pair].template) == pair)]
     order += [n for n in short if n not in set(order)]
     heads = len(head_list(circuit))
     chosen: list[int] = []

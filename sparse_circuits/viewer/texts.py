@@ -148,8 +148,8 @@ def _samples(values: Tensor, width: int, used: dict[int, int], generator: torch.
         for part in PARTS:
             count = max(1, int(part * len(values)))
             drawn = ranks[torch.randperm(count, generator=generator)[: 4 * PLACES]].tolist()
-            windows: set[int] = set()
-            apart = [place for place in drawn if not (place // width in windows or windows.add(place // width))]
+            first = {place // width: place for place in reversed(drawn)}
+            apart = [place for place in drawn if first[place // width] == place]
             chosen = (apart + [place for place in drawn if place not in apart])[:PLACES]
             chosen.sort(key=lambda place: float(values[place]), reverse=end == "top")
             places = [_place(values, place, width, used) for place in chosen]
