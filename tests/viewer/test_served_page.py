@@ -174,6 +174,8 @@ def test_no_script_of_another_kind_can_run(open_page: Any, served: Served) -> No
 
 def test_both_sides_refuse_the_same(open_page: Any, served: Served, copied: dict[str, Any]) -> None:
     page = open_page(served.address)
+    for node in copied["circuits"][0]["nodes"]:
+        node["seen"] = None  # to send less
     for place, value, _ in SPOILED:
         if value != value:
             continue  # JSON has no NaN
