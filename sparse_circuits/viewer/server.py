@@ -114,6 +114,14 @@ class Service:
         self._waiting = 0
         self._adding = threading.Lock()
 
+    def warm(self) -> None:
+        """Load the kernels that the first question would wait for."""
+        with self._turn:
+            for live in self.live[:1]:
+                if live is not None:
+                    live.run({"tokens": [0], "answers": [0, 1]})
+                    live.losses({})
+
     def of(self, asked: dict[str, Any]) -> Live:
         """The circuit a question is about."""
         place = asked.get("circuit", 0)
@@ -154,7 +162,11 @@ class Busy(Exception):
 
 
 def application(
-    found: dict[str, Any], circuits: Sequence[Circuit | None], hosts: Sequence[str] = LOCAL, out: Path | None = None
+    found: dict[str, Any],
+    circuits: Sequence[Circuit | None],
+    hosts: Sequence[str] = LOCAL,
+    out: Path | None = None,
+    warm: bool = False,
 ) -> Guard:
     """The ASGI application.
 
@@ -162,8 +174,11 @@ def application(
         circuits: those of the bundle, in its order; None for one that cannot be executed.
         hosts: names under which it may be asked.
         out: where circuits that are pruned anew are saved; nowhere if None.
+        warm: load at once, beside, what the first question needs.
     """
     service = Service(found, circuits, out)
+    if warm:
+        threading.Thread(target=service.warm, daemon=True, name="warm").start()
     files = {f"web/{path.relative_to(WEB).as_posix()}": path for path in WEB.rglob("*") if path.suffix in KINDS}
 
     async def index(request: Request) -> Response:
@@ -298,7 +313,7 @@ def serve(
         raise InputError(f"cannot listen on {host}, port {port}: {error.strerror}; choose another --port") from error
     name = f"[{host}]" if ":" in host else host
     address = f"http://{name}:{listening.getsockname()[1]}/"
-    app = application(found, circuits, (*LOCAL, name), out)
+    app = application(found, circuits, (*LOCAL, name), out, warm=True)
     config = uvicorn.Config(
         app,
         log_level="warning",

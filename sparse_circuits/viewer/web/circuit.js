@@ -101,7 +101,7 @@ function End({ end, data, named, side }) {
   </g>`;
 }
 
-const short = (token) => (token.length > 10 ? `${visible(token.slice(0, 9))}…` : visible(token));
+const short = (token) => (token.length > 8 ? `${visible(token.slice(0, 7))}…` : visible(token));
 
 const LETTER = { "attn.q": "q", "attn.k": "k", "attn.v": "v" };
 

@@ -4,7 +4,7 @@
 const ROW = 23;
 const HEAD = { width: 94, node: 18, match: 60, top: 22, gap: 14 };
 const COLUMN = { reads: 0, units: 96, headWrites: 96 + HEAD.width + 84, neuronWrites: 176 };
-const END = { left: 158, right: 166 };
+const END = { left: 172, right: 166 };
 const SHAPE = 0.74; // height over width that a circuit is given, as far as its rails can be set apart
 const SWEEPS = 8;
 

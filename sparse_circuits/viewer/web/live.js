@@ -35,11 +35,13 @@ function Prompt({ data, state, store, changes, setChanges }) {
   const [found, setFound] = useState(null);
   const [losses, setLosses] = useState(null);
   const [problem, setProblem] = useState("");
+  const [waiting, setWaiting] = useState(true);
   const latest = useRef(0);
   const side = pair.sides[0];
   const list = useMemo(() => Object.entries(changes).map(([node, change]) => ({ node, ...change })), [changes]);
   useEffect(() => {
     const number = ++latest.current;
+    setWaiting(true);
     const asked = {
       circuit: data.place, changes: list, whole, answers: [side.right, side.wrong],
       ...(prompt === null ? { tokens: side.tokens } : { prompt }), patch_from: patchFrom ?? text(data.model, pair.sides[1].tokens),
@@ -52,6 +54,7 @@ function Prompt({ data, state, store, changes, setChanges }) {
       } catch (error) {
         keep(setProblem)(error.message);
       }
+      keep(setWaiting)(false);
     }, 60);
     return () => clearTimeout(timer);
   }, [data, list, whole, prompt, patchFrom, state.pair]);
@@ -64,7 +67,7 @@ function Prompt({ data, state, store, changes, setChanges }) {
     <${Changes} data=${data} changes=${changes} setChanges=${setChanges} state=${state} />
     <p><label><input type="checkbox" checked=${whole} onChange=${(event) => setWhole(event.target.checked)} /> change the whole model instead of the circuit</label></p>
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
-    ${found && html`<${Answers} data=${data} found=${found} losses=${losses} node=${data.byId.get(state.node)} />`}</section>`;
+    ${found && html`<${Answers} data=${data} found=${found} losses=${losses} waiting=${waiting} node=${data.byId.get(state.node)} />`}</section>`;
 }
 
 function Changes({ data, changes, setChanges, state }) {
@@ -90,11 +93,11 @@ function Changes({ data, changes, setChanges, state }) {
     <p class="soft">Open a node in the Circuit view and switch it off here; what is off is drawn faint there.</p>`;
 }
 
-function Answers({ data, found, losses, node }) {
+function Answers({ data, found, losses, waiting, node }) {
   const name = (token) => (token < 0 ? "anything else" : visible(data.model.tokens[token]));
   const rows = ["model", "circuit", "changed"];
   const scale = node ? Math.max(1e-9, ...rows.flatMap((key) => found[key].values[node.index].map(Math.abs))) : 0;
-  return html`<table data-live><thead><tr><th></th><th class="number">p(${name(found.right)}) of the two</th><th class="number">logits</th><th>most probable next</th>${losses && html`<th class="number">loss on ${losses.pairs} pairs</th>`}</tr></thead><tbody>
+  return html`<table data-live aria-busy=${waiting}><thead><tr><th></th><th class="number">p(${name(found.right)}) of the two</th><th class="number">logits</th><th>most probable next</th>${losses && html`<th class="number">loss on ${losses.pairs} pairs</th>`}</tr></thead><tbody>
     ${rows.map((key) => html`<tr><td>${key === "changed" ? html`<b>changed</b>` : key}</td><td class="number" data-right=${key}>${percent(Math.exp(-found[key].loss))}</td><td class="number">${signed(found[key].right)} / ${signed(found[key].wrong)}</td>
       <td>${found[key].top.slice(0, 5).map(([token, p]) => html`<span class="token">${visible(data.model.tokens[token])}</span> <span class="soft">${percent(p)}</span>  `)}</td>${losses && html`<td class="number" data-loss=${key}>${plain(losses[key])}</td>`}</tr>`)}</tbody></table>
     ${node && html`<h3>${node.id} at each token</h3>${rows.map((key) => html`<div class="part"><span>${key}</span></div><${Strip} model=${data.model} tokens=${found.tokens} values=${found[key].values[node.index]} scale=${scale} />`)}`}
