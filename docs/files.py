@@ -13,8 +13,8 @@ HEAD = """# The file tree
 One line a file, taken from the file itself by `python docs/files.py`. Tests mirror the package.
 
 Imports point one way: `fields, config, sites, kernels, sparsity, tokenizer` ← `model, corpus, tasks` ← `checkpoint` ←
-`loop, train` ← `circuits` ← `bridges`, `card` ← `commands` ← `__main__`, `benchmarks`. In `formats` those of models stand beside
-`checkpoint`, which finds them through `formats.registry`, those of circuits above `circuits`.
+`loop, train` ← `circuits` ← `bridges`, `card` ← `viewer` ← `commands` ← `__main__`, `benchmarks`. In `formats` those of
+models stand beside `checkpoint`, which finds them through `formats.registry`, those of circuits above `circuits`.
 """
 
 
@@ -25,6 +25,8 @@ def summary(path: Path) -> str:
         line = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
     elif path.suffix == ".md":
         line = text.split("\n")[0].lstrip("# ")
+    elif path.suffix == ".js":
+        line = text.split("\n")[0].removeprefix("// ")
     else:
         line = next((line for line in text.split("\n") if line.startswith("# ")), "# ").lstrip("# ")
     return line.replace("|", "\\|")
@@ -36,7 +38,7 @@ def page() -> str:
     for folder in FOLDERS:
         lines += [f"## {folder}", "", "| file | what it is |", "|---|---|"]
         for path in sorted((ROOT / folder).rglob("*")):
-            readable = path.suffix in (".py", ".md", "") and path.name != "files.md"
+            readable = path.suffix in (".py", ".md", ".js", "") and path.name != "files.md"
             if path.is_file() and readable and "__pycache__" not in path.parts:
                 lines.append(f"| `{path.relative_to(ROOT)}` | {summary(path)} |")
         lines.append("")

@@ -29,6 +29,7 @@ VERBS = {
     "tune": "search for the settings of pruning with which circuits are smallest",
     "sweep": "measure circuit size against target loss, for many models and tasks",
     "report": "judge a circuit: is it the model's own way, and how far can it be trusted",
+    "view": "see circuits in the browser, or as one HTML file",
     "generate": "continue a prompt",
     "experiment": "keep, remove, patch or binarise nodes and see what it does",
     "bridge": "tie a sparse model to a dense one, so that each can be read and run through the other",

@@ -5,6 +5,9 @@ Everything goes to standard error, so that standard output holds results only.
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 
 from rich.console import Console
@@ -12,6 +15,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 QUIET_SECONDS = 15.0
 """Seconds between lines where standard error is not a terminal."""
+
+Watcher = Callable[[str, int, int], None]
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Have `watcher(title, done, total)` called at every update of every bar inside; what it raises ends the work."""
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 class Bar:
@@ -50,6 +66,9 @@ class Bar:
 
     def update(self, done: int, text: str = "") -> None:
         """Say that `done` units are done."""
+        watcher = _watcher.get()
+        if watcher is not None:
+            watcher(self._title, done, self._total)
         if self._live is not None:
             self._live.update(self._task, completed=done, text=text)
         elif self._show and time.monotonic() - self._last_line >= QUIET_SECONDS:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +32,10 @@ from sparse_circuits.inference import fastest
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import TASKS, Examples, Task, get_task, task_losses
+
+if TYPE_CHECKING:
+    from sparse_circuits.circuits.report import Card
+    from sparse_circuits.viewer.show import Shown
 
 FORMAT = 2
 
@@ -158,6 +162,16 @@ class Circuit:
         (folder / "circuit.json").unlink(missing_ok=True)
         checkpoint.write_tensors(folder / "circuit.safetensors", tensors)
         write_json(folder / "circuit.json", self.description())
+
+    def show(self, *others: "Circuit", card: "Card | None" = None) -> "Shown":
+        """The page of this circuit (and others beside it): inside a notebook, else in the browser.
+
+        Args:
+            card: its report card, to be shown with it.
+        """
+        from sparse_circuits.viewer.show import show
+
+        return show([self, *others], [card, *[None] * len(others)])
 
     def description(self) -> dict[str, Any]:
         """What `circuit.json` holds."""

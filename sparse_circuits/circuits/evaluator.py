@@ -115,7 +115,7 @@ class Evaluator:
 
     def _batches(self, kept: Mask) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers of rows, and their logits at the last prompt tokens."""
-        if self.others is None and self.scales is None:
+        if self.others is None and self.scales is None and self._whole.standing_tap is None:
             found = self._shared.folds
             if found is not None and found.suits(kept):
                 yield from found.batches_of_logits(kept, self.dropped, self.examples)

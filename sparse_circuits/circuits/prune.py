@@ -39,6 +39,8 @@ from sparse_circuits.progress import Bar
 from sparse_circuits.tasks import Examples, Task, get_task, task_losses
 
 NEEDED_SPLITS = ("prune", "calibrate", "report")
+LEARNING_POINTS = 100
+"""Steps of mask learning that a circuit remembers: its step, task loss and number of nodes (means over runs)."""
 
 
 def prune(
@@ -139,6 +141,7 @@ class _Pruning:
         self.runner = runner
         self.evaluate = evaluator(runner, examples, means, config)
         self.rank = rank
+        self.learning: list[list[float]] = []
         if rank is None:
             seeds = range(config.loop.seed, config.loop.seed + config.runs)
             runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
@@ -167,6 +170,8 @@ class _Pruning:
         logits = circuit.evaluator(examples).logits(circuit.kept)
         circuit.calibration = calibrate(logits.cpu(), examples.to("cpu"))
         circuit.found = {"sizes": sizes, **measure(circuit), "seconds": round(time.monotonic() - started, 1)}
+        if self.learning:
+            circuit.found["learning"] = self.learning
         if len(found) > 1:
             circuit.found["runs"] = [
                 {"seed": run.loop.seed, "nodes": int(each.kept.sum()), "edges": each.edges}
@@ -209,6 +214,8 @@ class _Pruning:
         with Bar("masks", steps, self.progress) as bar:
             for log in Loop(self.objective, self.config.loop):
                 figures = log.figures
+                if log.step % max(1, steps // LEARNING_POINTS) == 0:
+                    self.learning.append([log.step, round(figures["task_loss"], 4), round(figures["nodes"], 1)])
                 bar.update(log.step, f"task loss {figures['task_loss']:.3f}  nodes {figures['nodes']:.0f}")
         return [self.objective.scores(run).cpu() for run in range(self.config.runs)]
 

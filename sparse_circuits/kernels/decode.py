@@ -161,8 +161,6 @@ def _knows(model: Any, cache: Any) -> bool:
     from sparse_circuits.linear import Linear
 
     config = model.config
-    if config.activation == "gelu_tanh":
-        return False
     if not len(cache.layers) == len(model.blocks) == config.n_layer or cache.capacity > config.block_size:
         return False
     keys, values = zip(*(layer.held for layer in cache.layers), strict=True)
@@ -186,7 +184,8 @@ def is_known(model: Any) -> bool:
     kinds = {GPT, Block, Attention, MLP, Linear, Embedding, norm, nn.Embedding, nn.ModuleList}
     modules, tensors = list(model.modules()), _tensors(model)
     return (
-        all(type(module) in kinds and "forward" not in vars(module) for module in modules)
+        config.activation in ("gelu", "relu")
+        and all(type(module) in kinds and "forward" not in vars(module) for module in modules)
         and all(module.config == config for module in modules if type(module) in (Block, Attention, MLP))
         and len({module.eps for module in modules if type(module) is norm}) == 1
         and all(tensor.dtype == torch.float32 and refuses(tensor) is None for tensor in tensors)

@@ -1,0 +1,144 @@
+// The Unrolled view: one prompt of the task through the circuit, as a figure.
+import { html, useEffect, useMemo, useRef, useState } from "./html.js";
+import { pathThrough } from "./data.js";
+import { describe, percent, plain, signed, visible } from "./format.js";
+import { widthOf } from "./lines.js";
+import { hover } from "./state.js";
+import { shade } from "./tokens.js";
+import { unroll } from "./unrolledlayout.js";
+
+export function Unrolled({ data, state, store }) {
+  const [side, setSide] = useState(0);
+  const [inside, setInside] = useState("circuit");
+  const [numbers, setNumbers] = useState(true);
+  const place = Math.min(state.pair, data.circuit.pairs.length - 1);
+  const [look, setLook] = useState(0.1);
+  const [zoom, setZoom] = useState(null);
+  const scene = useMemo(() => unroll(data, place, side, inside, look), [data, place, side, inside, look]);
+  const figure = useRef(null);
+  useLight(figure, data, state.node);
+  const active = useMemo(() => activity(data, place), [data, place]);
+  const dense = scene.edges.length > 400;
+  const [room, setRoom] = useState(840);
+  useEffect(() => {
+    const watching = new ResizeObserver(([entry]) => setRoom(entry.contentRect.width));
+    watching.observe(figure.current);
+    return () => watching.disconnect();
+  }, []);
+  const scale = zoom ?? Math.max(0.5, Math.min(1.3, room / scene.width));
+  return html`<div class="bar">
+      <label>pair <select value=${place} onChange=${(event) => store.set({ pair: Number(event.target.value) })}>${data.circuit.pairs.map((pair, index) => html`<option value=${index} selected=${index === place}>${index + 1}: ${pair.template}</option>`)}</select></label>
+      <span role="group" aria-label="Side"><button aria-pressed=${side === 0} onClick=${() => setSide(0)}>side A</button> <button aria-pressed=${side === 1} onClick=${() => setSide(1)}>side B</button></span>
+      <span role="group" aria-label="Values of"><button aria-pressed=${inside === "circuit"} onClick=${() => setInside("circuit")}>circuit</button> <button aria-pressed=${inside === "model"} onClick=${() => setInside("model")}>model</button></span>
+      <label>attention ≥ <input type="range" min="0.02" max="0.5" step="0.01" value=${look} onInput=${(event) => setLook(Number(event.target.value))} /><output>${look.toFixed(2)}</output></label>
+      <label><input type="checkbox" checked=${numbers} onChange=${(event) => setNumbers(event.target.checked)} /> weights</label>
+      <span class="legend"><button aria-label="Smaller" onClick=${() => setZoom(scale * 0.8)}>−</button><button aria-label="Larger" onClick=${() => setZoom(scale * 1.25)}>+</button><button onClick=${() => setZoom(null)}>Fit</button></span>
+    </div>
+    <div class="scroll figure" tabindex="0" ref=${figure} data-view="unrolled">
+      <svg class="unrolled" width=${scene.width * scale} height=${scene.height * scale} viewBox=${`0 0 ${scene.width} ${scene.height}`} role="img" aria-label=${`The circuit over ${scene.length} tokens, side ${"AB"[side]} of pair ${place + 1}`}>
+        <${Rails} scene=${scene} data=${data} />
+        <${Tokens} scene=${scene} data=${data} />
+        ${scene.arcs.map((arc) => html`<${Arc} arc=${arc} />`)}
+        ${scene.edges.map((edge) => html`<${Edge} edge=${edge} data=${data} numbers=${numbers && !dense} grey=${greyed(data, scene, edge, active)} />`)}
+        ${scene.nodes.map((each) => html`<${Place} each=${each} active=${active} selected=${state.node === each.id} store=${store} />`)}
+        <${Answer} scene=${scene} data=${data} />
+      </svg>
+      ${dense && html`<p class="soft">Weights are not written here: there are ${scene.edges.length} lines.</p>`}
+    </div>`;
+}
+
+// By node, the largest distance from what it is held at over both sides: the scale of its shading, and of being active.
+function activity(data, place) {
+  return data.nodes.map((node) => {
+    let size = 1e-9;
+    let away = 1e-9;
+    for (const side of data.circuit.pairs[place].sides) {
+      for (const value of [...side.circuit.values[node.index], ...side.model.values[node.index]]) {
+        size = Math.max(size, Math.abs(value));
+        away = Math.max(away, Math.abs(value - node.held));
+      }
+    }
+    return { size, away };
+  });
+}
+
+const isActive = (active, node, value) => Math.abs(value - node.held) >= 0.08 * active[node.index].away;
+
+function useLight(figure, data, selected) {
+  useEffect(() => {
+    const light = (id) => {
+      const path = id && data.byId.has(id) ? pathThrough(data, id).nodes : null;
+      const svg = figure.current && figure.current.querySelector("svg");
+      if (!svg) return;
+      svg.classList.toggle("lighting", Boolean(path));
+      for (const each of svg.querySelectorAll("[data-ids]")) each.classList.toggle("lit", Boolean(path && each.dataset.ids.split(" ").every((one) => path.has(one))));
+    };
+    light(hover.id);
+    return hover.subscribe((id) => light(id || null));
+  }, [data, selected]);
+}
+
+function Rails({ scene, data }) {
+  return html`<g class="rails">${scene.rails.map((rail) => html`<line class=${rail.used ? "used" : ""} x1=${rail.x} x2=${rail.x} y1=${rail.top} y2=${rail.bottom}><title>${data.channels.get(rail.channel).position ? "position channel" : "residual channel"} ${rail.channel}</title></line>`)}
+    ${[...scene.stages.byDepth].map(([depth, stage]) => html`<text class="layer" x="6" y=${scene.stages.at(depth, "units")} transform=${`rotate(-90 12 ${scene.stages.at(depth, "units")})`}>layer ${Math.floor(depth / 2)} ${stage.kind === "mlp" ? "MLP" : "attention"}</text>`)}</g>`;
+}
+
+function Tokens({ scene, data }) {
+  return scene.columns.map((column) => {
+    const middle = column.wide ? column.middle : column.x + column.width / 2;
+    const y = scene.stages.bottom + 18;
+    const text = visible(data.model.tokens[column.token]);
+    return html`<g class=${`word ${column.wide ? "" : "grey"} ${column.last ? "last" : ""}`}>
+      <text class="token" x=${middle} y=${y} text-anchor=${column.wide ? "middle" : "end"} transform=${column.wide ? null : `rotate(-60 ${middle} ${y})`}>${text}</text>
+      ${column.wide && html`<text class="place" x=${middle} y=${y + 15} text-anchor="middle">token ${column.place}</text>`}
+    </g>`;
+  });
+}
+
+function Arc({ arc }) {
+  const name = `head ${arc.head.head}`;
+  return html`<g class="arc" data-ids=${arc.ids.join(" ")}><path d=${arc.d} style=${{ strokeWidth: `${0.8 + 6 * arc.weight}px` }}><title>${`${name} of layer ${arc.head.layer}: token ${arc.query} looks at token ${arc.key} with ${plain(arc.weight)}`}</title></path>
+    ${arc.weight > 0.12 && html`<text x=${arc.label.x} y=${arc.label.y} text-anchor="middle">${name}: ${plain(arc.weight, 2)}</text>`}
+    <circle cx=${arc.to.x} cy=${arc.to.y} r="3.4" /></g>`;
+}
+
+// A line that carries what it would carry with its source removed.
+function greyed(data, scene, edge, active) {
+  const node = data.byId.get(edge.source);
+  if (node.kind === "attn.v") return false;
+  return !isActive(active, node, scene.prompt[scene.inside].values[node.index][edge.token]);
+}
+
+function Edge({ edge, data, numbers, grey }) {
+  const width = widthOf(edge.weight, data.largest);
+  return html`<g class=${`edge ${grey ? "grey" : edge.weight < 0 ? "neg" : "pos"}`} data-ids=${`${edge.source} ${edge.target}`}>
+    <path d=${edge.d} style=${{ strokeWidth: `${width}px` }}><title>${`${edge.source} to ${edge.target}: ${signed(edge.weight)}`}</title></path>
+    ${numbers && !grey && html`<text x=${edge.label.x} y=${edge.label.y} text-anchor="middle">${signed(edge.weight, 2)}</text>`}</g>`;
+}
+
+const LETTER = { "attn.q": "q", "attn.k": "k", "attn.v": "v", "mlp.post_act": "n" };
+
+function Place({ each, active, selected, store }) {
+  const { node } = each;
+  const letter = LETTER[node.kind];
+  const grey = !isActive(active, node, each.value);
+  return html`<g class=${`at ${grey ? "grey" : ""} ${selected ? "selected" : ""}`} data-ids=${each.id} data-at=${`${each.id}@${each.token}`} transform=${`translate(${each.x} ${each.y})`}
+      onClick=${() => store.set({ node: each.id })} onMouseEnter=${() => hover.set(each.id)} onMouseLeave=${() => hover.set(null)}>
+    <circle class="back" r=${letter ? 9.5 : 4.2} /><circle class="body" r=${letter ? 9.5 : 4.2} style=${{ fill: shade(each.value, active[node.index].size * 0.75) }} />
+    ${letter && html`<text y="3.5" text-anchor="middle">${letter}</text><text class="channel" y="20" text-anchor="middle">${node.head === null ? node.channel : `${node.head}.${node.within}`}</text>`}
+    <title>${`${each.id} at token ${each.token}: ${signed(each.value)} (held at ${signed(node.held)} when removed)\n${describe(node)}`}</title></g>`;
+}
+
+// The two completions at the end: logits and probabilities between the two.
+function Answer({ scene, data }) {
+  const column = scene.columns[scene.columns.length - 1];
+  const answer = scene.prompt[scene.inside];
+  const probability = Math.exp(-answer.loss);
+  const rows = [["right", probability], ["wrong", 1 - probability]];
+  const x = column.middle - 60;
+  return html`<g class="answer">${rows.map(([key, share], index) => {
+    const token = scene.prompt[key];
+    const name = token < 0 ? "anything else" : visible(data.model.tokens[token]);
+    return html`<g transform=${`translate(${x} ${14 + index * 19})`}><rect width=${120 * share} height="13" class=${key} /><rect class="frame" width="120" height="13" /><text x="128" y="11"><tspan class="token">${name}</tspan><tspan class="soft">  ${percent(share)}, logit ${signed(answer[key])}</tspan></text></g>`;
+  })}</g>`;
+}

@@ -1,0 +1,156 @@
+"""A small circuit of a random model, and a server in a thread, for the tests of the viewer."""
+
+import http.client
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sparse_circuits import checkpoint, kernels
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.means import node_means
+from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.config import GPTConfig, PruneConfig
+from sparse_circuits.model import GPT
+from sparse_circuits.tasks import Task, Template
+from sparse_circuits.tokenizer import Tokenizer
+
+NODES = {
+    "0.attn.act_in": (0, 3, 7, 17),
+    "0.attn.q": (1, 5),
+    "0.attn.k": (1,),
+    "0.attn.v": (2, 6),
+    "0.attn.resid_delta": (3, 7),
+    "0.mlp.act_in": (3,),
+    "0.mlp.post_act": (4, 9),
+    "0.mlp.resid_delta": (7,),
+    "1.attn.act_in": (7,),
+    "1.attn.v": (0,),
+    "1.attn.resid_delta": (2,),
+}
+WORDS = {
+    "prune": "ox elk lynx hyena badger",
+    "calibrate": "ant crow eagle falcon",
+    "report": "bee wolf otter rabbit",
+    "ood": "hippopotamus rhinoceros chameleon wildebeest",
+}
+
+
+def quote_task(name: str = "quotes") -> Task:
+    """Close the quote that is open."""
+    templates = {s: (Template(f"{s}/0", f'{s[0]}("$word', f"{s[0]}('$word", '"', "'"),) for s in WORDS}
+    words = {split: {"word": tuple(words.split())} for split, words in WORDS.items()}
+    return Task(name, "Close the quote that is open.", templates, words)
+
+
+def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, name: str = "quotes") -> Circuit:
+    """A circuit of a random model in which every node matters; one edge is dropped."""
+    config = GPTConfig(
+        vocab_size=257,
+        block_size=24,
+        n_layer=2,
+        d_model=16,
+        n_head=4,
+        d_mlp=24,
+        sink=True,
+        bigram_table="learned",
+        positions="sinusoidal_concat",
+        d_position=4,
+    )
+    model = GPT(config, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.4)
+    model.tokenizer = Tokenizer.train([], 257)
+    model.eval()
+    windows = torch.randint(257, (8, 24), generator=generator)
+    link = (("0.mlp.act_in", 3), ("0.mlp.post_act", 4))
+    dropped = [link] if all(channel in nodes.get(site, ()) for site, channel in link) else []
+    scores = torch.randn(sum_of(config), generator=generator)
+    return Circuit(
+        model, quote_task(name), nodes, node_means(model, windows), PruneConfig(eval_pairs=4), scores, dropped=dropped
+    )
+
+
+def sum_of(config: GPTConfig) -> int:
+    """How many nodes a model has."""
+    return NodeSpace(config.resolved()).total
+
+
+def spoil(bundle: dict[str, Any], place: str, value: object) -> None:
+    """Put `value` at `place` of a bundle, such as "circuits.0.title"; KeyError takes it out."""
+    *path, last = [int(part) if part.isdecimal() else part for part in place.split(".")]
+    for part in path:
+        bundle = bundle[part]
+    if value is KeyError:
+        del bundle[last]
+    else:
+        bundle[last] = value
+
+
+SPOILED: list[tuple[str, object, str]] = [
+    ("circuits.0.nodes.0.mean", "much", "nodes[0].mean is no number"),
+    ("circuits.0.nodes.0.mean", float("nan"), "nodes[0].mean is no number"),
+    ("circuits.0.nodes.0.channel", -1, "nodes[0].channel is below 0"),
+    ("circuits.0.nodes.1.cost", "none", "nodes[1].cost is none of what it may be"),
+    ("circuits.0.title", KeyError, "circuits[0] lacks 'title'"),
+    ("circuits.0.edges.0", [0, 1], "edges[0] has 2 items, fewer than 3"),
+    ("circuits.0.edges.0", [0, 999, 1.0], "edges name a node it has not"),
+    ("circuits.0.model", 5, "circuits[0].model is no model of it"),
+    ("circuits.0.task.loss", "other", "task.loss is none of 'two_token', 'one_token'"),
+    ("models.0.tokens.3", 7, "tokens[3] is no string"),
+    ("models.0.health.kurtosis", {"a": "b"}, "kurtosis.a is no number"),
+    ("models", [], "models has 0 items"),
+]
+
+
+class Served:
+    """A server in a thread."""
+
+    def __init__(self, app: Any):
+        import uvicorn
+
+        config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + 60
+        while not self.server.started:
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.02)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}/"
+
+    def _run(self) -> None:
+        with kernels.use("reference"):
+            self.server.run()
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        given = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            connection.request(method, path, content, given | {k.replace("_", "-"): v for k, v in headers.items()})
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    def stop(self) -> None:
+        """End it at once."""
+        self.server.should_exit = True
+        self.server.force_exit = True
+        self._thread.join(30)
+
+
+def saved(circuit: Circuit, folder: Path) -> Path:
+    """The circuit in a folder, its model in one beside."""
+    checkpoint.save(circuit.model, folder / "model")
+    circuit.save(folder / "circuit")
+    return folder / "circuit"
