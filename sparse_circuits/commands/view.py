@@ -71,10 +71,14 @@ def run(command: Command) -> None:
 
     steered = None
     if command.bridge is not None:
+        from sparse_circuits import checkpoint
         from sparse_circuits.bridges.bridge import Bridge
         from sparse_circuits.viewer.steer import Steered
 
-        steered = Steered(Bridge.load(command.bridge))
+        bridge = Bridge.load(command.bridge)
+        if checkpoint.model_hash(bridge.sparse) not in {model["hash"] for model in found["models"]}:
+            raise InputError(f"{command.bridge} bridges another sparse model than the circuits'; prune its own first")
+        steered = Steered(bridge)
     folders = [path for path in command.circuits if path.is_dir()]
     out = folders[0].absolute().parent if folders else None
 

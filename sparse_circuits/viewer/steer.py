@@ -1,4 +1,4 @@
-"""Steering a bridged dense model while somebody looks: one slider moves a node's difference between two prompts into it.
+"""Steering a bridged dense model live: one slider moves a node's difference between two prompts into it.
 
 For every strength of a grid at once, so that the slider itself needs no answer from the server.
 """
