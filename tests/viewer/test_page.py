@@ -91,6 +91,9 @@ def test_a_node_opens_with_the_librarys_numbers(open_page: Any, file_address: st
     length = len(side["tokens"])
     key, weight = max(enumerate(flat[-length:]), key=lambda each: each[1])
     assert panel.locator(f'[data-attention="{key}"]').first.inner_text() == shown(weight)
+    carried = weight * side["circuit"]["values"][place][key]
+    row = panel.locator(f'tr:has([data-attention="{key}"])').first
+    assert shown(abs(carried)) in row.locator("td").last.inner_text()
 
 
 def test_search_filters_pins_groups_notes_and_undo(open_page: Any, file_address: str, made: dict[str, Any]) -> None:
