@@ -39,12 +39,12 @@ WORDS = {
 }
 
 
-def quote_task(name: str = "quotes", one_token: bool = False) -> Task:
+def quote_task(one_token: bool = False) -> Task:
     """Close the quote that is open; as a one-token question: a double quote or anything else."""
     other = None if one_token else "'"
     templates = {s: (Template(f"{s}/0", f'{s[0]}("$word', f"{s[0]}('$word", '"', other),) for s in WORDS}
     words = {split: {"word": tuple(words.split())} for split, words in WORDS.items()}
-    return Task(name, "Close the quote that is open.", templates, words)
+    return Task("quotes", "Close the quote that is open.", templates, words)
 
 
 def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, one_token: bool = False) -> Circuit:
