@@ -21,6 +21,7 @@ from sparse_circuits.errors import InputError
 from sparse_circuits.formats import viz_data, viz_measures
 from sparse_circuits.formats.recorded_task import recorded_task, write_pairs
 from sparse_circuits.formats.released_circuit import check_model, released_circuit, save
+from sparse_circuits.model import GPT
 from sparse_circuits.sites import FINAL_SITE
 from sparse_circuits.tasks import TASKS, Task, Template, get_task
 
