@@ -26,6 +26,8 @@ class Command:
     here generated programs and Python's standard library."""
     task: str | None = None
     """The circuits' task where it is one of your own: its .jsonl or .py file."""
+    bridge: Path | None = None
+    """A bridge (`sparse-circuits bridge`) between the circuits' model and a dense one, which can then be steered."""
     open: bool = True
     """Open the browser."""
     host: str = "127.0.0.1"
@@ -67,6 +69,16 @@ def run(command: Command) -> None:
         return
     from sparse_circuits.viewer.server import serve
 
+    steered = None
+    if command.bridge is not None:
+        from sparse_circuits import checkpoint
+        from sparse_circuits.bridges.bridge import Bridge
+        from sparse_circuits.viewer.steer import Steered
+
+        bridge = Bridge.load(command.bridge)
+        if checkpoint.model_hash(bridge.sparse) not in {model["hash"] for model in found["models"]}:
+            raise InputError(f"{command.bridge} bridges another sparse model than the circuits'; prune its own first")
+        steered = Steered(bridge)
     folders = [path for path in command.circuits if path.is_dir()]
     out = folders[0].absolute().parent if folders else None
 
@@ -78,7 +90,7 @@ def run(command: Command) -> None:
         if command.open:
             webbrowser.open(address)
 
-    serve(found, circuits, command.host, command.port, out, ready)
+    serve(found, circuits, command.host, command.port, out, ready, steered)
 
 
 def _tell(command: Command, written: dict[str, dict[str, object]]) -> None:

@@ -101,6 +101,7 @@ FORMATS = {
             "parquet", "circuit", "a folder with nodes.parquet and edges.parquet", "sparse_circuits.formats.parquet"
         ),
         Format("mib", "circuit", "graph JSON of MIB and EAP-IG", "sparse_circuits.formats.mib"),
+        Format("html", "circuit", "the viewer as one offline HTML file", "sparse_circuits.viewer.export"),
     )
 }
 """Every format by its name; models are looked for in this order."""

@@ -29,6 +29,7 @@ from sparse_circuits.viewer.onefile import page
 from sparse_circuits.viewer.reprune import reprune
 from sparse_circuits.viewer.schema import WEB
 from sparse_circuits.viewer.sources import merge
+from sparse_circuits.viewer.steer import Steered
 
 LARGEST_BODY = 256 * 1024
 MOST_WAITING = 6
@@ -105,8 +106,14 @@ def _name(host: str) -> str:
 class Service:
     """What the routes share: the bundle as it is now, the circuits that can be asked, the jobs."""
 
-    def __init__(self, found: dict[str, Any], circuits: Sequence[Circuit | None], out: Path | None = None):
-        self.bundle = found
+    def __init__(
+        self,
+        found: dict[str, Any],
+        circuits: Sequence[Circuit | None],
+        out: Path | None = None,
+        steered: Steered | None = None,
+    ):
+        self.bundle, self.steered = found, steered
         self.live = [None if circuit is None else Live(circuit) for circuit in circuits]
         self.jobs = Jobs()
         self.out = out
@@ -146,6 +153,12 @@ class Service:
         with self._turn:
             return question()
 
+    def steer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What a bridged dense model says when it is steered."""
+        if self.steered is None:
+            raise InputError("there is no bridge here; give its folder to `view` with --bridge")
+        return self.steered.sweep(asked)
+
     def prune(self, live: Live, target: float) -> dict[str, Any]:
         """Prune anew and add what is found to the bundle; runs as a job."""
         circuit, folder = reprune(live.circuit, target, self.out)
@@ -167,6 +180,7 @@ def application(
     hosts: Sequence[str] = LOCAL,
     out: Path | None = None,
     warm: bool = False,
+    steered: Steered | None = None,
 ) -> Guard:
     """The ASGI application.
 
@@ -175,8 +189,9 @@ def application(
         hosts: names under which it may be asked.
         out: where circuits that are pruned anew are saved; nowhere if None.
         warm: load at once, beside, what the first question needs.
+        steered: a bridge whose dense model can be steered.
     """
-    service = Service(found, circuits, out)
+    service = Service(found, circuits, out, steered)
     if warm:
         threading.Thread(target=service.warm, daemon=True, name="warm").start()
     files = {f"web/{path.relative_to(WEB).as_posix()}": path for path in WEB.rglob("*") if path.suffix in KINDS}
@@ -198,7 +213,8 @@ def application(
 
     async def status(request: Request) -> Response:
         can = [each is not None for each in service.live]
-        return JSONResponse({"live": can, "jobs": [job.described() for job in service.jobs.all()]})
+        jobs = [job.described() for job in service.jobs.all()]
+        return JSONResponse({"live": can, "jobs": jobs, "steer": service.steered is not None})
 
     routes = [
         Route("/", index),
@@ -208,6 +224,7 @@ def application(
         Route("/api/status", status),
         Route("/api/run", _answering(service, lambda live, asked: live.run(asked)), methods=["POST"]),
         Route("/api/losses", _answering(service, lambda live, asked: live.losses(asked)), methods=["POST"]),
+        Route("/api/steer", _steering(service), methods=["POST"]),
         Route("/api/prune", _pruning(service), methods=["POST"]),
         Route("/api/cancel", _cancelling(service), methods=["POST"]),
     ]
@@ -259,6 +276,14 @@ def _answering(service: Service, answer: Callable[[Live, dict[str, Any]], dict[s
     return _safely(handler)
 
 
+def _steering(service: Service) -> Callable[..., Any]:
+    async def handler(request: Request) -> dict[str, Any]:
+        asked = await _asked(request)
+        return await service.ask(lambda: service.steer(asked))
+
+    return _safely(handler)
+
+
 def _pruning(service: Service) -> Callable[..., Any]:
     async def handler(request: Request) -> dict[str, Any]:
         asked = await _asked(request)
@@ -289,6 +314,7 @@ def serve(
     port: int,
     out: Path | None,
     ready: Callable[[str], None],
+    steered: Steered | None = None,
 ) -> None:
     """Serve until Ctrl-C.
 
@@ -313,7 +339,7 @@ def serve(
         raise InputError(f"cannot listen on {host}, port {port}: {error.strerror}; choose another --port") from error
     name = f"[{host}]" if ":" in host else host
     address = f"http://{name}:{listening.getsockname()[1]}/"
-    app = application(found, circuits, (*LOCAL, name), out, warm=True)
+    app = application(found, circuits, (*LOCAL, name), out, warm=True, steered=steered)
     config = uvicorn.Config(
         app,
         log_level="warning",

@@ -39,14 +39,15 @@ WORDS = {
 }
 
 
-def quote_task(name: str = "quotes") -> Task:
-    """Close the quote that is open."""
-    templates = {s: (Template(f"{s}/0", f'{s[0]}("$word', f"{s[0]}('$word", '"', "'"),) for s in WORDS}
+def quote_task(name: str = "quotes", one_token: bool = False) -> Task:
+    """Close the quote that is open; as a one-token question: a double quote or anything else."""
+    other = None if one_token else "'"
+    templates = {s: (Template(f"{s}/0", f'{s[0]}("$word', f"{s[0]}('$word", '"', other),) for s in WORDS}
     words = {split: {"word": tuple(words.split())} for split, words in WORDS.items()}
     return Task(name, "Close the quote that is open.", templates, words)
 
 
-def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, name: str = "quotes") -> Circuit:
+def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, one_token: bool = False) -> Circuit:
     """A circuit of a random model in which every node matters; one edge is dropped."""
     config = GPTConfig(
         vocab_size=257,
@@ -73,7 +74,13 @@ def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, name
     dropped = [link] if all(channel in nodes.get(site, ()) for site, channel in link) else []
     scores = torch.randn(sum_of(config), generator=generator)
     return Circuit(
-        model, quote_task(name), nodes, node_means(model, windows), PruneConfig(eval_pairs=4), scores, dropped=dropped
+        model,
+        quote_task(one_token=one_token),
+        nodes,
+        node_means(model, windows),
+        PruneConfig(eval_pairs=4),
+        scores,
+        dropped=dropped,
     )
 
 

@@ -132,3 +132,14 @@ def test_nothing_to_show_is_refused(circuit: Circuit) -> None:
         bundle([])
     with pytest.raises(InputError, match="2 cards for 1 circuits"):
         bundle(circuit, [None, None])
+
+
+def test_a_one_token_question_says_so(circuit: Circuit) -> None:
+    asked = small_circuit(one_token=True)
+    found = bundle(asked, text_tokens=240)["circuits"][0]
+    assert found["task"]["loss"] == "one_token"
+    a, b = found["pairs"][0]["sides"]
+    assert (a["wrong"], b["right"]) == (-1, -1)
+    for side in (a, b):
+        odds = torch.tensor(side["circuit"]["right"] - side["circuit"]["wrong"])
+        assert close(side["circuit"]["loss"], -odds.sigmoid().log())

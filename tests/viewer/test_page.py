@@ -10,8 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Page
+from small_circuits import small_circuit
 
-from sparse_circuits.viewer import export_html
+from sparse_circuits.viewer import bundle, export_html
 from sparse_circuits.viewer.sources import merge
 
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
@@ -91,6 +92,9 @@ def test_a_node_opens_with_the_librarys_numbers(open_page: Any, file_address: st
     length = len(side["tokens"])
     key, weight = max(enumerate(flat[-length:]), key=lambda each: each[1])
     assert panel.locator(f'[data-attention="{key}"]').first.inner_text() == shown(weight)
+    carried = weight * side["circuit"]["values"][place][key]
+    row = panel.locator(f'tr:has([data-attention="{key}"])').first
+    assert shown(abs(carried)) in row.locator("td").last.inner_text()
 
 
 def test_search_filters_pins_groups_notes_and_undo(open_page: Any, file_address: str, made: dict[str, Any]) -> None:
@@ -348,6 +352,20 @@ def test_nothing_jumps_when_a_node_opens(open_page: Any, file_address: str) -> N
     node(page, "0.mlp.post_act:4").click()
     page.wait_for_timeout(250)
     assert (page.locator(".graph").bounding_box(), node(page, "0.attn.q:1").bounding_box()) == before
+
+
+@pytest.mark.parametrize("nodes", [{}, {"1.mlp.post_act": (3,)}, {"0.attn.q": (0,), "1.attn.k": (5,)}])
+def test_odd_circuits_are_shown(open_page: Any, tmp_path: Path, nodes: dict[str, tuple[int, ...]]) -> None:
+    circuit = small_circuit(nodes=nodes, one_token=True)
+    export_html(bundle(circuit, text_tokens=240), tmp_path / "page.html")
+    page = open_page((tmp_path / "page.html").as_uri())
+    for number, view in enumerate(VIEWS, 1):
+        page.keyboard.press(str(number))
+        page.wait_for_selector(f'[data-view="{view}"]')
+    page.keyboard.press("1")
+    assert page.locator(".graph .node").count() == circuit.size
+    page.locator(".graph").press("ArrowRight")
+    assert page.locator("aside section").count() == 1
 
 
 def test_a_mistyped_address_opens_what_it_can(open_page: Any, file_address: str) -> None:

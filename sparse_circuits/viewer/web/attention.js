@@ -8,10 +8,11 @@ export function triangle(flat, length) {
   return Array.from({ length }, (_, query) => flat.slice((query * (query + 1)) / 2, (query * (query + 1)) / 2 + query + 1));
 }
 
-// What a q or k channel adds to the score of each query and key: q times k over the root of the head's width. A channel
-// that was removed stands at the value it is held at. Null for a v channel, which adds to no score.
-export function partOf(data, node, side, inside) {
-  if (node.kind === "attn.v") return null;
+// A channel's part by query and key. Of a q or k channel: what it adds to the score, q times k over the root of the head's
+// width, where a channel that was removed stands at the value it is held at. Of a v channel: what is carried, attention
+// times value.
+export function partOf(data, node, side, inside, rows) {
+  if (node.kind === "attn.v") return rows.map((row) => row.map((weight, key) => weight * side[inside].values[node.index][key]));
   const head = headOf(data, node);
   const other = data.byId.get(`${node.layer}.attn.${node.kind === "attn.q" ? "k" : "q"}:${node.channel}`);
   const own = side[inside].values[node.index];
@@ -40,16 +41,17 @@ export function Attention({ data, node, state, store }) {
 function Looks({ data, node, side, flat, label }) {
   const length = side.tokens.length;
   const rows = triangle(flat.circuit, length);
-  const parts = partOf(data, node, side, "circuit");
+  const parts = partOf(data, node, side, "circuit", rows);
+  const does = node.kind === "attn.v" ? "carries" : "adds";
   const names = side.tokens.map((token) => visible(data.model.tokens[token]));
   const last = rows[length - 1];
   const order = last.map((weight, key) => [key, weight]).sort((a, b) => b[1] - a[1]).slice(0, 4);
   return html`<h3>Side ${label}: from the last token, in the circuit</h3>
-    <table><thead><tr><th>key token</th><th class="number">attention</th><th class="number">in the model</th>${parts && html`<th class="number">${node.kind.slice(5)}:${node.channel} adds</th>`}</tr></thead><tbody>
+    <table><thead><tr><th>key token</th><th class="number">attention</th><th class="number">in the model</th>${parts && html`<th class="number">${node.kind.slice(5)}:${node.channel} ${does}</th>`}</tr></thead><tbody>
       ${order.map(([key, weight]) => html`<tr><td class="mono">${key}: ${names[key]}</td><td class="number" data-attention=${key}>${plain(weight)}</td><td class="number">${plain(triangle(flat.model, length)[length - 1][key])}</td>${parts && html`<td class="number">${signed(parts[length - 1][key])}</td>`}</tr>`)}
     </tbody></table>
     <${Grid} title="attention" rows=${rows} names=${names} scale=${1} />
-    ${parts && html`<${Grid} title=${`what ${node.kind.slice(5)}:${node.channel} adds to the scores`} rows=${parts} names=${names} scale=${Math.max(1e-9, ...parts.flat().map(Math.abs))} />`}`;
+    ${parts && html`<${Grid} title=${`what ${node.kind.slice(5)}:${node.channel} ${does === "adds" ? "adds to the scores" : "carries"}`} rows=${parts} names=${names} scale=${Math.max(1e-9, ...parts.flat().map(Math.abs))} />`}`;
 }
 
 function Grid({ title, rows, names, scale }) {

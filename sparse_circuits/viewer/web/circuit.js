@@ -106,7 +106,7 @@ const short = (token) => (token.length > 8 ? `${visible(token.slice(0, 7))}…` 
 const LETTER = { "attn.q": "q", "attn.k": "k", "attn.v": "v" };
 
 function Node({ node, at, data, state, off, shared }) {
-  const hidden = (node.cost !== null && node.cost < state.cost) || (state.size !== null && !((data.rank.get(node.id) ?? Infinity) < state.size));
+  const hidden = (state.cost > 0 && node.cost !== null && node.cost < state.cost) || (state.size !== null && !((data.rank.get(node.id) ?? Infinity) < state.size));
   const share = node.cost === null ? 0.3 : Math.sqrt(Math.max(0, node.cost) / data.largestCost);
   const letter = LETTER[node.kind];
   const radius = letter ? 8 : 4 + 3.6 * share;

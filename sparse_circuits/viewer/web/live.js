@@ -1,29 +1,19 @@
 // The Live view: any prompt, any change to any node, and what it does at once; pruning anew for another target.
 import { html, useEffect, useMemo, useRef, useState } from "./html.js";
+import { ask, text } from "./ask.js";
 import { percent, plain, signed, visible } from "./format.js";
+import { Steer } from "./steer.js";
 import { Strip } from "./tokens.js";
 
-// A question to the server; what it refuses, and its silence, become an Error with a sentence.
-export async function ask(path, body) {
-  let response;
-  try {
-    response = await fetch(path, body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  } catch {
-    throw new Error("The server does not answer; it may have been stopped. Start `sparse-circuits view` again and reload.");
-  }
-  const found = await response.json().catch(() => ({ error: `The server answered ${response.status}.` }));
-  if (!response.ok) throw new Error(found.error || `The server answered ${response.status}.`);
-  return found;
-}
-
-const text = (model, tokens) => tokens.map((token) => model.tokens[token].replace(/\\n/g, "\n").replace(/\\t/g, "\t").replace(/\\r/g, "\r").replace(/\\\\/g, "\\")).join("");
-
 export function LiveView({ data, state, store, served, reload, changes, setChanges }) {
+  const [steered, setSteered] = useState(false);
+  useEffect(() => { if (served) ask("api/status").then((found) => setSteered(found.steer), () => {}); }, []);
   if (!served) {
     return html`<div class="scroll" tabindex="0" data-view="live"><div class="message"><h2>No model behind this page</h2><p>To type prompts and switch nodes off and on, open it with <code>sparse-circuits view FOLDER</code>, where FOLDER is the circuit's.</p></div></div>`;
   }
   return html`<div class="scroll" tabindex="0" data-view="live"><div class="cards live">
     <${Prompt} data=${data} state=${state} store=${store} changes=${changes} setChanges=${setChanges} />
+    ${steered && html`<${Steer} data=${data} state=${state} />`}
     <${Reprune} data=${data} store=${store} reload=${reload} /></div></div>`;
 }
 
