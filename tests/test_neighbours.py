@@ -1,6 +1,5 @@
 """The pages on living with other libraries are run as they stand."""
 
-import importlib.util
 import re
 import runpy
 from pathlib import Path
@@ -69,7 +68,6 @@ def test_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert left["axes"].images
 
 
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is not installed")
 def test_activation_cache(tmp_path: Path) -> None:
     left = run_page("activation_cache.md", tmp_path)
     sites = left["model"].run(left["tokens"], record=["1.mlp.resid_delta", "2.attn.y"]).sites

@@ -6,7 +6,10 @@ of the other side's right answer. With the nodes' differences delta between the 
 - random nodes: other channels of the same reads, with their own differences and directions;
 - random rows: the nodes' differences times other channels' directions, made as long as the nodes' own;
 - random directions: the same with directions drawn from a normal distribution;
-- the whole read: the dense model's own difference, in all channels: what no edit at this place can be more true than.
+- the whole read: the dense model's own difference, in all channels: all that it knows at this place.
+
+Above all of them stands the probability of the same answer on the other side's own prompt, which a model that is not
+sure of its answers need not be near 1. So the choice between the two answers alone is measured too.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +26,7 @@ from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import require
 from sparse_circuits.progress import Bar
-from sparse_circuits.tasks import ANY, Examples, Task
+from sparse_circuits.tasks import ANY, Examples, Task, log_odds
 
 STRENGTHS = (0.0, 0.05, 0.15, 0.5, 1.0, 1.5)
 Deltas = dict[str, Float[Tensor, "rows T D"]]
@@ -40,6 +43,8 @@ class SteeringCurve:
     """Prompts of side A, steered towards B's answer."""
     b: list[Measured]
     """Prompts of side B, steered towards A's."""
+    choice: list[Measured]
+    """The probability of the other side's answer among the two alone, mean over both sides."""
     largest: list[float]
     """Of the draws of a control, the largest mean over both sides; without draws, that mean."""
 
@@ -54,6 +59,8 @@ class Steered:
     nodes: list[Node]
     strengths: list[float]
     samples: int
+    ceiling: Measured
+    """The probability of the same answers on the prompts where they are right."""
     curves: list[SteeringCurve]
 
     def curve(self, name: str) -> SteeringCurve:
@@ -95,17 +102,18 @@ def steering_curves(
         "random directions": [edits.random_directions] * samples,
         "the whole read": [edits.whole],
     }
+    ceiling = mean_interval(right_answer(last_logits(bridge.dense, examples), examples).unflatten(0, (2, -1)).mean(0))
     curves, done = [], 0
     with Bar("steer", len(strengths) * sum(map(len, kinds.values())), progress) as bar:
         for name, makers in kinds.items():
             draws = []
             for make in makers:
                 deltas = make()
-                draws.append(torch.stack([reached(bridge, examples, deltas, strength) for strength in strengths]))
+                draws.append(torch.stack([answers(bridge, examples, deltas, strength) for strength in strengths]))
                 done += len(strengths)
                 bar.update(done, name)
             curves.append(_curve(name, torch.stack(draws)))
-    return Steered(task.name, split, len(examples), chosen, list(map(float, strengths)), samples, curves)
+    return Steered(task.name, split, len(examples), chosen, list(map(float, strengths)), samples, ceiling, curves)
 
 
 def pair_examples(bridge: Bridge, task: Task, split: str, pairs: int) -> Examples:
@@ -120,8 +128,20 @@ def pair_examples(bridge: Bridge, task: Task, split: str, pairs: int) -> Example
 
 def reached(bridge: Bridge, examples: Examples, deltas: Deltas, strength: float) -> Float[Tensor, "rows"]:
     """The probability of the other side's right answer at each row, under an edit of the dense model."""
+    return answers(bridge, examples, deltas, strength)[0]
+
+
+def answers(bridge: Bridge, examples: Examples, deltas: Deltas, strength: float) -> Float[Tensor, "2 rows"]:
+    """The same, and below it that probability among the two answers alone."""
     tap = Edits(deltas, strength) if strength else None
-    return other_answer(last_logits(bridge.dense, examples, tap), examples)
+    logits = last_logits(bridge.dense, examples, tap)
+    return torch.stack([other_answer(logits, examples), (-log_odds(logits, examples)).sigmoid()])
+
+
+def right_answer(logits: Float[Tensor, "rows V"], examples: Examples) -> Float[Tensor, "rows"]:
+    """The probability, over the whole vocabulary, of what is right at each row."""
+    exchanged = Examples(examples.tokens, examples.last, examples.others, examples.targets, examples.loss)
+    return other_answer(logits, exchanged)
 
 
 def other_answer(logits: Float[Tensor, "rows V"], examples: Examples) -> Float[Tensor, "rows"]:
@@ -223,14 +243,14 @@ def _as_long(vectors: Tensor, lengths: Tensor) -> Tensor:
     return torch.where(norms > 0, vectors / norms.clamp(min=torch.finfo(vectors.dtype).tiny), 0) * lengths.unsqueeze(1)
 
 
-def _curve(name: str, draws: Float[Tensor, "draws strengths rows"]) -> SteeringCurve:
-    pairs = draws.shape[2] // 2
-    mean = draws.mean(0)
-    a, b = mean[:, :pairs], mean[:, pairs:]
+def _curve(name: str, draws: Float[Tensor, "draws strengths 2 rows"]) -> SteeringCurve:
+    sides = draws.mean(0).unflatten(2, (2, -1))
+    (a, b), choice = sides[:, 0].unbind(1), sides[:, 1].mean(1)
     return SteeringCurve(
         name,
         [mean_interval(one) for one in (a + b) / 2],
         [mean_interval(one) for one in a],
         [mean_interval(one) for one in b],
-        draws.mean(2).amax(0).tolist(),
+        [mean_interval(one) for one in choice],
+        draws[:, :, 0].mean(2).amax(0).tolist(),
     )

@@ -71,6 +71,8 @@ def steering_picture(found: Steered) -> str:
         )
         for curve in found.curves
     ]
+    ends = [(end, found.ceiling.value) for end in (min(found.strengths), max(found.strengths))]
+    curves.append(Curve("on the other prompt", ends, "#202020", True))
     nodes = ", ".join(f"{site}:{channel}" for site, channel in found.nodes)
     return picture(f"{found.task} steered by {nodes}", "P(other side's answer)", curves, below="strength")
 

@@ -48,7 +48,8 @@ def steered_table(found: Steered) -> Table:
         f"{found.task} steered by {nodes}",
         ("edit", *(f"strength {strength:g}" for strength in found.strengths)),
         f"probability of the other side's answer, mean over both sides of {found.pairs} pairs of the {found.split} "
-        f"split, {INTERVALS} pairs; controls: mean of {found.samples} draws, in parentheses the largest",
+        f"split, {INTERVALS} pairs; on the prompts where they are right, the same answers have {found.ceiling}; "
+        f"controls: mean of {found.samples} draws, in parentheses the largest",
     )
     for curve in found.curves:
         drawn = curve.name.startswith("random")
@@ -60,6 +61,7 @@ def steered_table(found: Steered) -> Table:
     for side in ("a", "b"):
         words = "A towards B" if side == "a" else "B towards A"
         table.add_row(f"nodes, {words}", *(_small(one.value) for one in getattr(found.curve("nodes"), side)))
+    table.add_row("nodes, of the two answers", *(one.text() for one in found.curve("nodes").choice))
     return table
 
 

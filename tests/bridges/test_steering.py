@@ -29,7 +29,7 @@ from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.means import node_means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.errors import InputError
-from sparse_circuits.tasks import Task, Template, task_losses
+from sparse_circuits.tasks import Task, Template, log_odds, task_losses
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "circuits"))
 import planted
@@ -130,9 +130,13 @@ def test_the_node_that_says_which_quote_steers_and_controls_do_not() -> None:
     assert found.curve("random rows").largest[2] >= found.curve("random rows").both[2].value
     for a, b, both in zip(nodes.a, nodes.b, nodes.both, strict=True):
         assert math.isclose((a.value + b.value) / 2, both.value, rel_tol=1e-5)
+    assert found.ceiling.value == pytest.approx(right, rel=1e-5)
+    odds = log_odds(logits, examples)
+    assert nodes.choice[0].value == pytest.approx(float((-odds).sigmoid().mean()), rel=1e-4)
+    assert nodes.choice[2].value == pytest.approx(float(odds.sigmoid().mean()), rel=1e-3)
     drawn = steering_picture(found)
-    assert drawn.count("<polyline") == 5
-    assert steered_table(found).row_count == 7
+    assert drawn.count("<polyline") == 6
+    assert steered_table(found).row_count == 8
 
 
 def test_random_rows_and_directions_are_as_long_as_the_nodes() -> None:

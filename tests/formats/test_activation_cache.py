@@ -1,6 +1,5 @@
 """What an activation cache refuses, with `datasets` there or not."""
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -11,8 +10,6 @@ from small_models import randomised, small, some_tokens
 from sparse_circuits.errors import InputError
 from sparse_circuits.formats.activation_cache import write_activations
 
-installed = pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="datasets is not installed")
-
 
 def test_without_datasets_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
@@ -21,7 +18,6 @@ def test_without_datasets_it_says_what_to_install(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "out").exists()
 
 
-@installed
 def test_batches_make_no_difference(tmp_path: Path) -> None:
     model, tokens = randomised(small(), dtype=torch.float32), some_tokens(small(), rows=5)
     names = ["0.attn.q", "blocks.0.attn.hook_q", "final_resid"]
@@ -34,7 +30,6 @@ def test_batches_make_no_difference(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5"], "nothing is left behind"
 
 
-@installed
 def test_refusals(tmp_path: Path) -> None:
     model, tokens = randomised(small()), some_tokens(small())
     with pytest.raises(InputError, match=r"did you mean '0\.attn\.q'"):

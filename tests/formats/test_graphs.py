@@ -202,7 +202,7 @@ def test_the_graph_has_the_form_of_circuit_tracer(circuit: Circuit, side: str) -
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"sink": False, "bigram_table": "none"}, {"norm": "layer"}, {"positions": "learned_concat", "d_position": 3}],
+    [{}, {"norm": "layer", "sink": False}, {"positions": "learned_concat", "d_position": 3}],
 )
 def test_links_into_a_node_add_up_to_its_value(changes: dict[str, Any]) -> None:
     """With everything kept, no AbsTopK and no dropped edge, what flows into a linear node is all there is to it."""

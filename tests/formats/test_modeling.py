@@ -43,7 +43,7 @@ def test_the_file_stands_alone() -> None:
     assert imported == {"dataclasses", "math", "typing", "torch", "transformers"}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(variants(), st.integers(0, 99))
 def test_logits_and_every_site_are_those_of_our_model(changes: dict[str, Any], seed: int) -> None:
     ours, theirs = pair(seed, **changes)
@@ -63,7 +63,7 @@ def test_logits_and_every_site_are_those_of_our_model(changes: dict[str, Any], s
         torch.testing.assert_close(seen[name], activation, rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(variants(), st.integers(0, 99), st.data())
 def test_what_a_hook_returns_is_used(changes: dict[str, Any], seed: int, data: st.DataObject) -> None:
     ours, theirs = pair(seed, **changes)
@@ -83,7 +83,7 @@ def test_sites_are_the_same_in_both_places() -> None:
     assert all(isinstance(module, nn.Identity) for module in theirs.sites.values())
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(variants(), st.integers(0, 99), st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_reading_in_pieces_with_a_cache_is_reading_at_once(
     changes: dict[str, Any], seed: int, pieces: list[int]
@@ -102,7 +102,7 @@ def test_reading_in_pieces_with_a_cache_is_reading_at_once(
     torch.testing.assert_close(read, ours(tokens)[:, : read.shape[1]], rtol=1e-9, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(variants(), st.integers(0, 99), st.lists(st.integers(1, 6), min_size=2, max_size=4), st.booleans())
 def test_rows_with_left_padding_are_those_rows_alone(
     changes: dict[str, Any], seed: int, lengths: list[int], cached: bool

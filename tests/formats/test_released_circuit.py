@@ -21,6 +21,7 @@ from sparse_circuits.errors import InputError
 from sparse_circuits.formats import viz_data, viz_measures
 from sparse_circuits.formats.recorded_task import recorded_task, write_pairs
 from sparse_circuits.formats.released_circuit import check_model, released_circuit, save
+from sparse_circuits.model import GPT
 from sparse_circuits.sites import FINAL_SITE
 from sparse_circuits.tasks import TASKS, Task, Template, get_task
 
@@ -185,7 +186,7 @@ def own() -> Circuit:
     model = made()
     templates = {"report": tuple(Template(f"t{n}", f'x{n} ("a', f"x{n} ('a", '"', "'") for n in range(4))}
     means = node_means(model, torch.randint(257, (6, 12), generator=torch.Generator().manual_seed(3)))
-    nodes = dict.fromkeys(NodeSpace(model.config).slices, (0, 3, 5))
+    nodes = dict.fromkeys(NodeSpace(model.config).slices, (0, 3))
     circuit = Circuit(model, Task("quotes", "", templates), nodes, means, PruneConfig(eval_pairs=4))
     edge = circuit.node_edges[4]
     return Circuit(model, circuit.task, nodes, means, circuit.config, dropped=[(edge.source, edge.target)])
@@ -203,7 +204,7 @@ def test_our_own_opens_in_the_viewer_and_comes_back(own: Circuit, tmp_path: Path
     full = Circuit(own.model, own.task, {s: tuple(c) for s, c in everything.items()}, own.means, own.config)
     assert importances["loss"] == pytest.approx(2 * full.loss("report"), rel=1e-5)
     # Without one node, the loss is that of the circuit without it.
-    fewer = {**own.nodes, "1.mlp.resid_delta": (0, 5)}
+    fewer = {**own.nodes, "1.mlp.resid_delta": (0,)}
     inside = [link for link in own.dropped if "1.mlp.resid_delta" not in (link[0][0], link[1][0])]
     expected = Circuit(own.model, own.task, fewer, own.means, own.config, dropped=inside).loss("report")
     assert importances["ch_interv_losses"]["1.mlp.resid_delta"][1] == pytest.approx(2 * expected, rel=1e-4)
