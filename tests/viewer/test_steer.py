@@ -63,7 +63,7 @@ def test_the_slider_moves_the_answer(open_page: Any, made: dict[str, Any], circu
     found = Served(application(made, [circuit], steered=Steered(bridge)))
     try:
         page = open_page(f"{found.address}#view=live&node=1.attn.act_in:7")
-        slider = page.get_by_label("strength")
+        slider = page.get_by_role("slider", name="strength")
         slider.fill("1.2")
         side = made["circuits"][0]["pairs"][0]["sides"]
         words = ["".join(made["models"][0]["tokens"][token] for token in each["tokens"]) for each in side]
