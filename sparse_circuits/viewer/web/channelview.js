@@ -6,7 +6,7 @@ import { hover } from "./state.js";
 
 export function ChannelView({ data, state, store }) {
   const channels = data.circuit.channels;
-  if (!channels.length) return html`<div class="scroll" tabindex="0"><p>This circuit has no residual channel.</p></div>`;
+  if (!channels.length) return html`<div class="scroll" tabindex="0" data-view="channel"><p>This circuit has no residual channel.</p></div>`;
   const channel = data.channels.get(state.channel) || channels[0];
   return html`<div class="scroll" tabindex="0" data-view="channel"><div class="buttons" role="group" aria-label="Channels">
       ${channels.map((each) => html`<button class="mono" aria-pressed=${each === channel} onClick=${() => store.set({ channel: each.channel })}>${each.channel}</button>`)}</div>
