@@ -21,7 +21,7 @@ SHOTS = {
     "viewer-circuit": ("", "light"),
     "viewer-path": ("node=BEST", "light"),
     "viewer-unrolled": ("view=unrolled&pair=1", "light"),
-    "viewer-node": ("view=channel&node=BEST&tab=attention", "dark"),
+    "viewer-node": ("view=channel&channel=CHANNEL&node=BEST&tab=attention", "dark"),
     "viewer-sizes": ("view=sizes", "dark"),
 }
 
@@ -34,6 +34,7 @@ def main() -> None:
     values = [node for node in nodes if node["site"].endswith(".v")] or nodes
     best = max(values, key=lambda node: node["cost"] or 0)
     name = f"{best['site']}:{best['channel']}"
+    read = [nodes[a]["channel"] for a, b, _ in found["circuits"][0]["edges"] if nodes[b] is best]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_file = Path(folder) / "page.html"
         export_html(found, page_file)
@@ -42,7 +43,7 @@ def main() -> None:
         for shot, (state, scheme) in SHOTS.items():
             context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
             page: Page = context.new_page()
-            page.goto(f"{page_file.as_uri()}#{state.replace('BEST', name)}")
+            page.goto(f"{page_file.as_uri()}#{state.replace('BEST', name).replace('CHANNEL', str(read[0]))}")
             page.wait_for_selector("aside section")
             if shot == "viewer-path":
                 page.hover(f'.graph [data-node="{name}"]')

@@ -72,7 +72,7 @@ def open_page(browser: Browser) -> Iterator[Opener]:
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | settings))
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # for busy machines
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
         page.wait_for_selector("header, [role=alert]")

@@ -39,6 +39,7 @@ export function Unrolled({ data, state, store }) {
         <${Rails} scene=${scene} data=${data} />
         <${Tokens} scene=${scene} data=${data} />
         ${scene.arcs.map((arc) => html`<${Arc} arc=${arc} />`)}
+        ${scene.arrivals.map((each) => html`<g class="arrival"><circle class=${each.spread ? "spread" : ""} cx=${each.x} cy=${each.y} r="3.6"><title>${`head ${each.head.head} of layer ${each.head.layer}: looks at ${each.spread ? `no token with more than ${plain(each.most)}, so what it carries is a mixture` : `one token with ${plain(each.most)}`}`}</title></circle>${each.spread && html`<text x=${each.x + 8} y=${each.y + 14}>head ${each.head.head}: spread</text>`}</g>`)}
         ${scene.edges.map((edge) => html`<${Edge} edge=${edge} data=${data} numbers=${numbers && !dense} grey=${greyed(data, scene, edge, active)} />`)}
         ${scene.nodes.map((each) => html`<${Place} each=${each} active=${active} selected=${state.node === each.id} store=${store} />`)}
         <${Answer} scene=${scene} data=${data} />
@@ -98,8 +99,7 @@ function Tokens({ scene, data }) {
 function Arc({ arc }) {
   const name = `head ${arc.head.head}`;
   return html`<g class="arc" data-ids=${arc.ids.join(" ")}><path d=${arc.d} style=${{ strokeWidth: `${0.8 + 6 * arc.weight}px` }}><title>${`${name} of layer ${arc.head.layer}: token ${arc.query} looks at token ${arc.key} with ${plain(arc.weight)}`}</title></path>
-    ${arc.weight > 0.12 && html`<text x=${arc.label.x} y=${arc.label.y} text-anchor="middle">${name}: ${plain(arc.weight, 2)}</text>`}
-    <circle cx=${arc.to.x} cy=${arc.to.y} r="3.4" /></g>`;
+    ${arc.weight > 0.12 && html`<text x=${arc.label.x} y=${arc.label.y} text-anchor="middle">${name}: ${plain(arc.weight, 2)}</text>`}</g>`;
 }
 
 // A line that carries what it would carry with its source removed.

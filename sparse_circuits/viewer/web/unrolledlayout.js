@@ -21,7 +21,7 @@ export function unroll(data, pair, side, inside = "circuit", look = 0.1) {
   const channels = bundleOrder(data);
   const columns = placeTokens(data, needed, channels, prompt, length);
   const stages = placeStages(depths);
-  const scene = { look, columns, stages, channels, nodes: [], edges: [], arcs: [], rails: [], prompt, length, inside };
+  const scene = { look, columns, stages, channels, nodes: [], edges: [], arcs: [], arrivals: [], rails: [], prompt, length, inside };
   for (const token of columns) if (token.wide) drawToken(data, scene, needed, token, prompt, heads);
   for (const head of heads) drawArcs(data, scene, needed, head);
   scene.width = columns[columns.length - 1].x + columns[columns.length - 1].width + 150;
@@ -113,7 +113,12 @@ function drawToken(data, scene, needed, column, prompt, heads) {
     }
     if (depth % 2 === 0 && queries.has(column.place)) {
       const shown = heads.filter((head) => 2 * head.layer === depth && hasValue(data, head));
-      shown.forEach((head, index) => placed.set(`arrive:${head.layer}/${head.head}`, { x: spread(column, shown.length, index, ARRIVE), y: stages.at(depth, "arrive") }));
+      shown.forEach((head, index) => {
+        const place = { x: spread(column, shown.length, index, ARRIVE), y: stages.at(depth, "arrive") };
+        placed.set(`arrive:${head.layer}/${head.head}`, place);
+        const most = Math.max(...head.rows[column.place]);
+        scene.arrivals.push({ ...place, head, spread: most < scene.look, most });
+      });
     }
   }
   column.placed = placed;
