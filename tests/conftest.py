@@ -1,5 +1,6 @@
 """What the tests of models and training share."""
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 import jaxtyping
 import pytest
 import torch
+
+# Triton reads it when it is imported, which other libraries do before the tests of kernels come.
+os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
+
 from small_runs import Finished, settings
 
 from sparse_circuits.corpus.build import build_corpus

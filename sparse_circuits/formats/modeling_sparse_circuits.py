@@ -64,7 +64,7 @@ class SparseCircuitsConfig(PretrainedConfig):
         d_position: number of position channels of the two latter.
         bigram_table: "none", "learned" or "fixed": a vocab x vocab table whose rows are added to the logits.
         sink: one learned logit per head in the softmax denominator.
-        activation: "gelu" or "relu", the MLP's nonlinearity.
+        activation: "gelu", "gelu_tanh" (GPT-2's approximation of it) or "relu", the MLP's nonlinearity.
         residual_activation: "none" or "relu", after every sublayer.
         abs_topk: the fraction of activations that stay at each of `abs_topk_sites`; None for all.
         abs_topk_sites: where AbsTopK acts.
@@ -244,7 +244,10 @@ class MLP(Part):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.c_fc(self.act_in(x))
-        hidden = F.gelu(hidden) if self.config.activation == "gelu" else F.relu(hidden)
+        if self.config.activation == "relu":
+            hidden = F.relu(hidden)
+        else:
+            hidden = F.gelu(hidden, approximate="tanh" if self.config.activation == "gelu_tanh" else "none")
         hidden = self.post_act(self.keep(hidden, "mlp_neuron"))
         return self.resid_delta(self.keep(self.c_proj(hidden), "mlp_out"))
 

@@ -121,6 +121,10 @@ def to_released(config: GPTConfig) -> dict[str, Any]:
         "this model cannot be exported to it",
     )
     _check_kept(config, "this model cannot be exported to the released format")
+    require(
+        config.activation != "gelu_tanh",
+        "the activation is gelu_tanh, which the released code does not have; this model cannot be exported to it",
+    )
     concatenated = config.positions.endswith("_concat")
     return {
         # The official loader takes this one out and fails without it.

@@ -185,6 +185,7 @@ def is_known(model: Any) -> bool:
     modules, tensors = list(model.modules()), _tensors(model)
     return (
         config.activation in ("gelu", "relu")
+        and model.standing_tap is None
         and all(type(module) in kinds and "forward" not in vars(module) for module in modules)
         and all(module.config == config for module in modules if type(module) in (Block, Attention, MLP))
         and len({module.eps for module in modules if type(module) is norm}) == 1

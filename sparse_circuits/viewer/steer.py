@@ -71,8 +71,12 @@ class Steered:
                 raise InputError(f"{name} must be text of at most {LONGEST:,} characters")
             encoded.append(tokenizer.encode(text))
         known, answers = self.bridge.dense.config.vocab_size, asked.get("answers")
-        fits = isinstance(answers, list) and len(answers) == 2 and all(isinstance(each, int) for each in answers)
-        if not fits or not all(0 <= each < known for each in answers) or answers[0] == answers[1]:
+        if (
+            not isinstance(answers, list)
+            or len(answers) != 2
+            or not all(isinstance(each, int) and 0 <= each < known for each in answers)
+            or answers[0] == answers[1]
+        ):
             raise InputError("answers must be two different tokens of the model")
         pair = EncodedPair(encoded[0], encoded[1], answers[0], answers[1])
         return collate([pair], tokenizer.end_of_text, self.bridge.dense.config.block_size, "two_token")

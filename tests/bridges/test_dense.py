@@ -11,11 +11,14 @@ import torch
 from small_bridges import LETTERS, model, scales, tokens
 from torch import Tensor
 
-from sparse_circuits import checkpoint
+from sparse_circuits import checkpoint, kernels
 from sparse_circuits.bridges.bridge import Bridge
 from sparse_circuits.bridges.dense import load_dense
 from sparse_circuits.checkpoint import read_tensors, write_tensors
+from sparse_circuits.circuits.folded import folds
+from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.errors import InputError
+from sparse_circuits.formats.openai_config import to_released
 from sparse_circuits.model import GPT
 
 
@@ -61,6 +64,19 @@ def test_logits_and_stream_are_the_librarys(family: Callable[..., Any], settings
     torch.testing.assert_close(run.logits, expected.logits, atol=2e-5, rtol=1e-4)
     for layer in range(2):
         torch.testing.assert_close(run.sites[f"{layer}.resid_in"], expected.hidden_states[layer], atol=2e-5, rtol=1e-4)
+
+
+def test_what_is_compiled_for_other_activations_lets_it_be(family: Callable[..., Any]) -> None:
+    """Fast ways that know the exact GELU only are not taken, and the released format refuses it."""
+    dense = load_dense(family()[0])
+    with kernels.use("cpu"):
+        assert folds(dense, torch.zeros(NodeSpace(dense.config).total)) is None
+        prompt = tokens(1, 5)
+        text = dense.sparsify().generate(prompt, 6, temperature=0.0)
+    for length in range(5, 11):
+        assert int(dense(text[:, :length])[0, -1].argmax()) == int(text[0, length])
+    with pytest.raises(InputError, match="the activation is gelu_tanh, which the released code does not have"):
+        to_released(dense.config)
 
 
 def test_it_can_be_bridged_and_found_again(family: Callable[..., Any], tmp_path: Path) -> None:

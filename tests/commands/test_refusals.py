@@ -25,7 +25,7 @@ ARGUMENTS = {
     "train --density 0": "density is 0.0; it must be above 0 and at most 1 (1 is dense)",
     "train --preset demo --density 2": "density is 2.0; it must be above 0 and at most 1 (1 is dense)",
     "train --d-model 17 --n-head 4": "d_model 17 is not divisible by n_head 4; change one, or give d_head",
-    "train --activation swish": "invalid choice 'swish' for argument '--activation'. Expected one of ('gelu', 'relu')",
+    "train --activation swish": "invalid choice 'swish' for argument '--activation'. Expected one of ('gelu', 'relu',",
     "train --abs-topk-sites nose": "unknown AbsTopK site 'nose'; choose among attn_in, attn_q,",
     "train --learning-rate nan": "learning_rate is nan; it must be above 0 and finite",
     "train --seed -1": "seed is -1; it must be from 0 to 2**32 - 1",

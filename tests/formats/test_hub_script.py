@@ -106,6 +106,7 @@ def model() -> GPT:
     return ours
 
 
+@pytest.mark.timeout(600)  # a process that imports everything anew, on a busy machine
 def test_the_hub_script_runs_without_our_package(model: GPT, tmp_path: Path) -> None:
     hub.write(model, tmp_path / "mine-1.0")  # names with dots and dashes have been trouble
     prompts = ["def f(", "x", PROMPT[:40]]

@@ -63,6 +63,13 @@ def test_logits_and_every_site_are_those_of_our_model(changes: dict[str, Any], s
         torch.testing.assert_close(seen[name], activation, rtol=1e-9, atol=1e-9)
 
 
+def test_the_gelu_of_gpt2_is_computed_too() -> None:
+    ours, theirs = pair(activation="gelu_tanh")
+    tokens = some_tokens(ours.config)
+    torch.testing.assert_close(theirs(tokens).logits, ours(tokens), rtol=1e-9, atol=1e-9)
+    assert not torch.allclose(pair(activation="gelu")[0](tokens), ours(tokens), rtol=1e-9, atol=1e-9)
+
+
 @settings(deadline=None, max_examples=12)
 @given(variants(), st.integers(0, 99), st.data())
 def test_what_a_hook_returns_is_used(changes: dict[str, Any], seed: int, data: st.DataObject) -> None:

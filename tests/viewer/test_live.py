@@ -1,5 +1,6 @@
 """Live changes do what the library does, and what cannot be asked is refused."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,13 @@ from sparse_circuits.viewer.changes import aligned
 from sparse_circuits.viewer.live import Live
 
 PROMPT = {"prompt": 'r("wolf', "right": '"', "wrong": "'"}
+
+
+@pytest.fixture(autouse=True)
+def no_gradients() -> Iterator[None]:
+    """A model of dense matrices would give logits that remember them."""
+    with torch.no_grad():
+        yield
 
 
 @pytest.fixture(scope="module")

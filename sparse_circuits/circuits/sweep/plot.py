@@ -3,10 +3,10 @@
 import math
 
 from sparse_circuits.circuits.report.svg import Number, drawing, line, linear, logarithmic, mark, path, text
-from sparse_circuits.circuits.sweep.summary import Series, Size, Sweep
+from sparse_circuits.circuits.sweep.summary import Series, Size, Sweep, short
 
 WIDTH, HEIGHT = 640, 400
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 20, 56
+LEFT, RIGHT, TOP, BOTTOM = 62, 18, 32, 56
 # Colours by Okabe and Ito; curves differ by their marks too.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#555555")
 SHAPES = ("circle", "square", "diamond", "triangle")
@@ -33,7 +33,7 @@ def plot(found: Sweep) -> str:
     def up(edges: Number) -> float:
         return along(math.log10(max(1, edges)))
 
-    parts = [text(14, TOP - 6, "edges", kind="small")]
+    parts = [text(14, TOP - 16, "edges (geometric mean over tasks)", kind="small")]
     for power in range(top_power + 1):
         parts += [
             line(LEFT, up(10**power), WIDTH - RIGHT, up(10**power), "grid"),
@@ -67,7 +67,7 @@ def _curve(number: int, points: list[tuple[float, Size]], up) -> list[str]:  # t
         parts.append(path(outline, f"band{number}", closed=True))
     parts.append(path([(x, up(size.edges.value)) for x, size in points], f"curve{number}"))
     for x, size in points:
-        told = f"{size.series} at {size.target:g}: {size.edges.value:.4g} edges over {size.common} tasks"
+        told = f"{size.series} at {size.target:g}: {short(size.edges.value)} edges over {size.common} tasks"
         parts.append(mark(x, up(size.edges.value), SHAPES[number % len(SHAPES)], f"mark{number}", told))
     return parts
 

@@ -16,6 +16,11 @@ import torch
 from sparse_circuits.circuits.intervals import Measured, geometric_interval
 
 
+def short(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
+
+
 @dataclass(frozen=True)
 class Row:
     """What came of one cell."""
@@ -103,7 +108,7 @@ class Ratio:
         shown = [self.times.value, self.times.low, self.times.high]
         if not smaller:
             shown = [1 / shown[0], 1 / shown[2], 1 / shown[1]]
-        value, low, high = (f"{number:.3g}" for number in shown)
+        value, low, high = map(short, shown)
         between = "" if math.isnan(shown[1]) else f" [{low}, {high}]"
         return f"{what} {value} times {'smaller' if smaller else 'larger'}{between}, {covered}"
 

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from sparse_circuits.circuits.experiment_tables import new_table, plain, show
 from sparse_circuits.circuits.intervals import Measured
-from sparse_circuits.circuits.sweep.summary import Series, Sweep
+from sparse_circuits.circuits.sweep.summary import Series, Sweep, short
 
 SIGNS = {"not reached": "-", "skipped": "skipped", "failed": "failed"}
 
@@ -32,12 +32,12 @@ def to_json(found: Sweep) -> dict[str, Any]:
 
 
 def measured_text(measured: Measured) -> str:
-    """A size and its interval with as many digits as tell something."""
+    """A size and its interval."""
     if math.isnan(measured.value):
         return "-"
     if math.isnan(measured.low):
-        return f"{measured.value:.4g}"
-    return f"{measured.value:.4g} [{measured.low:.3g}, {measured.high:.3g}]"
+        return short(measured.value)
+    return f"{short(measured.value)} [{short(measured.low)}, {short(measured.high)}]"
 
 
 def _sizes(found: Sweep) -> Table:

@@ -4,6 +4,7 @@ import math
 
 from sparse_circuits.circuits.report.svg import drawing, line, linear, mark, path, text, ticks
 from sparse_circuits.circuits.sweep.plot import standalone
+from sparse_circuits.circuits.sweep.summary import short
 from sparse_circuits.circuits.tune.result import Tuned
 
 WIDTH, HEIGHT = 760, 320
@@ -22,17 +23,15 @@ def plot(found: Tuned) -> str:
 def _history(found: Tuned) -> list[str]:
     """Size by trial, on a logarithmic scale."""
     complete = [(trial, trial.size) for trial in found.tried if trial.size is not None]
-    low = math.floor(min(math.log10(size) for _, size in complete) * 5) / 5
-    high = max(math.ceil(max(math.log10(size) for _, size in complete) * 5) / 5, low + 0.2)
+    low, high = (limit(math.log10(size) for _, size in complete) for limit in (min, max))
+    low, high = low - 0.05, max(high, low + 0.2) + 0.05
     last = max(1, *(trial.number for trial, _ in complete))
     across = linear(0, last, LEFT + 10, MIDDLE - 30)
     along = linear(low, high, HEIGHT - BOTTOM, TOP)
     parts = [text(14, TOP - 10, "edges (geometric mean)", kind="small")]
-    for tick in ticks(low, high, 5):
-        parts += [
-            line(LEFT, along(tick), MIDDLE - 20, along(tick), "grid"),
-            text(LEFT - 6, along(tick) + 4, f"{10**tick:,.3g}", "end", "small"),
-        ]
+    for tick in _sizes(10**low, 10**high):
+        y = along(math.log10(tick))
+        parts += [line(LEFT, y, MIDDLE - 20, y, "grid"), text(LEFT - 6, y + 4, short(tick), "end", "small")]
     for tick in {round(each) for each in ticks(0, last, 6)}:
         parts.append(text(across(tick), HEIGHT - BOTTOM + 17, f"{tick}", "middle", "small"))
     parts.append(text((LEFT + MIDDLE) / 2, HEIGHT - BOTTOM + 34, "trial", "middle", "small"))
@@ -44,13 +43,23 @@ def _history(found: Tuned) -> list[str]:
     parts.append(path([*steps, (across(last), along(math.log10(smallest)))], "best"))
     for trial, size in complete:
         place = across(trial.number), along(math.log10(size))
-        told = f"trial {trial.number}: {size:.4g}"
+        told = f"trial {trial.number}: {short(size)}"
         if trial.default:
             parts.append(line(LEFT, place[1], MIDDLE - 20, place[1], "reference"))
             parts.append(mark(*place, "diamond", "default", f"{told}, the default settings"))
         else:
             parts.append(mark(*place, "circle", "trial", told, 3))
     return parts
+
+
+def _sizes(low: float, high: float) -> list[float]:
+    """Round numbers from low to high for a logarithmic axis."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        found = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
+        if len(found) >= 3:
+            break
+    return found
 
 
 def _importances(found: Tuned) -> list[str]:

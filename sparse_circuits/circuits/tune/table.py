@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sparse_circuits.circuits.experiment_tables import new_table, plain, show
+from sparse_circuits.circuits.sweep.summary import short
 from sparse_circuits.circuits.tune.result import Tried, Tuned
 from sparse_circuits.fields import to_json as config_json
 
@@ -41,15 +42,15 @@ def comparison(found: Tuned) -> str:
     """The best beside the default settings, in words."""
     ended = [trial for trial in found.tried if trial.state in ("complete", "stopped early")]
     over = f"{len(found.cases)} circuit{'s' if len(found.cases) > 1 else ''}"
-    said = f"best of {len(ended)} trials: {found.best.edges:.4g} edges"
+    said = f"best of {len(ended)} trials: {_short(found.best.edges)} edges"
     if found.default is None or found.gain is None:
         return f"{said}, over {over}; the default settings are not done yet"
     if found.default.number == found.best.number:
         return f"{said}, over {over}, by the default settings"
     gain = found.gain
-    between = "" if math.isnan(gain.low) else f" [{gain.low:.3g}, {gain.high:.3g}]"
-    times = f"{gain.value:.3g} times{between} as many as the best"
-    return f"{said}; by the default settings {found.default.edges:.4g}, {times}, over {over}"
+    between = "" if math.isnan(gain.low) else f" [{short(gain.low)}, {short(gain.high)}]"
+    times = f"{short(gain.value)} times{between} as many as the best"
+    return f"{said}; by the default settings {_short(found.default.edges)}, {times}, over {over}"
 
 
 def _trials(found: Tuned) -> Table:
@@ -64,8 +65,8 @@ def _trials(found: Tuned) -> Table:
     )
     head = ("", *(["default"] if found.default else []), *names, "matters")
     table = new_table("settings by which circuits are smallest", head, caption)
-    table.add_row("edges", *(f"{trial.edges:.4g}" for trial in columns), "")
-    table.add_row("nodes", *(f"{trial.nodes:.4g}" for trial in columns), "")
+    table.add_row("edges", *(_short(trial.edges) for trial in columns), "")
+    table.add_row("nodes", *(_short(trial.nodes) for trial in columns), "")
     table.add_row("seconds", *(f"{trial.seconds:.0f}" for trial in columns), "")
     table.add_section()
     for name in found.best.knobs:
@@ -82,6 +83,10 @@ def _cases(found: Tuned) -> Table:
     for number, case in enumerate(found.cases):
         table.add_row(case, _edges(found.default, number), _edges(found.best, number))
     return table
+
+
+def _short(size: float | None) -> str:
+    return "-" if size is None else short(size)
 
 
 def _edges(trial: Tried | None, number: int) -> str:

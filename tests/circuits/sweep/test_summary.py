@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from sparse_circuits.circuits.sweep.plot import plot
-from sparse_circuits.circuits.sweep.summary import Row, Series, Sweep
+from sparse_circuits.circuits.sweep.summary import Row, Series, Sweep, short
 from sparse_circuits.circuits.sweep.table import print_sweep, to_json
 
 SPARSE, DENSE = Series("sparse", "learned"), Series("dense", "learned")
@@ -49,6 +49,13 @@ def test_the_ratio_is_taken_task_by_task() -> None:
     assert str(SMALL.ratio(DENSE, SPARSE, 0.1)) == "dense vs sparse at 0.1 nats: 6 times larger [4, 9], 2 of 4 tasks"
 
 
+def test_numbers_are_short_and_readable() -> None:
+    assert [short(number) for number in (0.12345, 6.0, 31.26, 99.94, 123.4, 12345.6)] == [
+        *("0.123", "6", "31.3", "99.9"),
+        *("123", "12,346"),
+    ]
+
+
 def test_of_seeds_the_geometric_mean_counts() -> None:
     found = Sweep([row("m", "one", 4, seed=0), row("m", "one", 16, seed=1), row("m", "one", None, seed=2)])
     assert found.edges(found.series[0], 0.1) == {"one": pytest.approx(8)}
@@ -84,7 +91,7 @@ def test_it_is_told_as_tables_and_as_json(capsys: pytest.CaptureFixture[str]) ->
     print_sweep(SMALL)
     out = capsys.readouterr().out
     (line,) = [line for line in out.splitlines() if line.split()[:4] == ["0.1", "2", "of", "4"]]
-    assert "3.162 [1, 10] (3)" in line
+    assert "3.16 [1, 10] (3)" in line
     assert [line.split() for line in out.splitlines() if line.split()[:1] == ["three"]] == [["three", "7", "/", "-"]]
     assert out.splitlines()[-1] == str(SMALL.ratios[0])
     told = json.loads(json.dumps(to_json(SMALL), allow_nan=False))

@@ -148,25 +148,30 @@ def test_two_at_once_do_everything_once(
 def test_killed_and_run_again_it_ends_as_if_it_had_never_stopped(
     config: SweepConfig, done: Sweep, tmp_path: Path
 ) -> None:
-    flags = ["sweep", "--out", tmp_path, "--models", *config.models, "--tasks", *config.tasks, "--targets", 0.1, 0.3]
+    out = tmp_path / "out"
+    flags = ["sweep", "--out", out, "--models", *config.models, "--tasks", *config.tasks, "--targets", 0.1, 0.3]
     flags += ["--methods", *config.methods, "--corpus", config.corpus, "--settings", tmp_path / "settings.json"]
     files.write_json(tmp_path / "settings.json", to_json(config.config))
     command = [sys.executable, "-m", "sparse_circuits", *map(str, flags), "--workers", "2"]
     environment = {**os.environ, "SPARSE_CIRCUITS_KERNELS": "reference", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, cwd=REPOSITORY, stderr=subprocess.DEVNULL) as killed:
-        while not results(tmp_path):
-            assert killed.poll() is None
+    said = tmp_path / "said"
+    with (
+        open(said, "w") as file,
+        subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=file, stderr=file) as killed,
+    ):
+        while not results(out):
+            assert killed.poll() is None, said.read_text()
             time.sleep(0.02)
         workers = children(killed.pid)
         os.kill(killed.pid, signal.SIGKILL)
     assert len(workers) == 2
     while any(Path(f"/proc/{worker}").exists() for worker in workers):  # they see that their parent is gone
         time.sleep(0.02)
-    before = {place: (tmp_path / place).stat().st_mtime_ns for place in results(tmp_path)}
+    before = {place: (out / place).stat().st_mtime_ns for place in results(out)}
     assert 0 < len(before) < len(done.rows)
-    assert len(run.sweep(replace(config, out=tmp_path)).rows) == len(done.rows)
-    assert all((tmp_path / place).stat().st_mtime_ns == time for place, time in before.items())
-    assert results(tmp_path) == results(config.out)
+    assert len(run.sweep(replace(config, out=out)).rows) == len(done.rows)
+    assert all((out / place).stat().st_mtime_ns == time for place, time in before.items())
+    assert results(out) == results(config.out)
 
 
 def children(parent: int) -> list[int]:

@@ -16,7 +16,7 @@ DEFAULT = PruneConfig()
 
 
 @pytest.mark.parametrize("knob", KNOBS.values(), ids=KNOBS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(share=st.floats(0, 1))
 def test_a_knob_sets_its_setting_and_no_other(knob: Knob, share: float) -> None:
     position = knob.low + share * (knob.high - knob.low)
