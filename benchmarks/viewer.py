@@ -7,6 +7,7 @@ model's circuit can have. Needs Chromium and playwright.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import shutil
@@ -14,6 +15,7 @@ import statistics
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -128,23 +130,27 @@ def main() -> None:
 
     found, circuits = gather([given.circuit], progress=True)
     rows: dict[str, float] = {}
+
+    def add(found: dict[str, float]) -> None:
+        rows.update(found)
+        if not given.json:
+            for name, value in found.items():
+                print(f"{name:62s}{value:10.2f}", flush=True)
+
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         chromium = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = playwright.chromium.launch(executable_path=chromium, args=flags)
         small, large = Path(folder) / "small.html", Path(folder) / "large.html"
-        rows["size of the page, MB"] = export_html(found, small) / 1e6
+        add({"size of the page, MB": export_html(found, small) / 1e6})
         export_html(large_bundle(found), large)
-        rows |= _small(browser, small, found)
-        rows |= _large(browser, large)
+        add(_small(browser, small, found))
+        add(_large(browser, large))
         browser.close()
     if circuits[0] is not None:
-        rows |= _live(found, circuits)
+        add(_live(found, circuits))
     if given.json:
         print(json.dumps(rows, indent=2))
-        return
-    for name, value in rows.items():
-        print(f"{name:62s}{value:10.2f}")
 
 
 def _open(browser: Any, path: Path) -> Any:
@@ -216,7 +222,8 @@ def _live(found: dict[str, Any], circuits: list[Any]) -> dict[str, float]:
 
     rows = {}
     for path, what in (("run", "a prompt"), ("losses", "losses on pairs")):
-        seconds(path, asked)  # the first answer compiles kernels
+        with contextlib.suppress(urllib.error.HTTPError):  # the first answer may compile kernels
+            seconds(path, asked)
         rows[f"live ablation, {what}, ms (median of 15)"] = 1000 * statistics.median(
             seconds(path, asked) for _ in range(15)
         )
