@@ -1,10 +1,10 @@
-// The Circuit view: edges on a canvas, nodes in an SVG above it, both under one pan and zoom.
+// The Circuit view: edges on a canvas, those that are lit on another, nodes in an SVG above; all under one pan and zoom.
 import { html, useEffect, useLayoutEffect, useMemo, useRef } from "./html.js";
 import { evidence, pathThrough, telling } from "./data.js";
 import { describe, plain, signed, visible } from "./format.js";
 import { standalone } from "./figure.js";
 import { layout, neighbour } from "./layout.js";
-import { batches, drawLines, palette, prepareLines } from "./lines.js";
+import { batches, drawDots, drawLines, litBatches, palette, prepareLines } from "./lines.js";
 import { hover } from "./state.js";
 
 const MANY = 3000; // links beyond which a picture of them is moved while the hand moves, and drawn anew after it
@@ -37,7 +37,7 @@ export function CircuitView({ data, state, store, live, marked }) {
   return html`<div class="graph" ref=${frame} tabindex="0" role="application" aria-roledescription="circuit graph"
       aria-label="The circuit, ${data.nodes.length} nodes. Arrow keys go from node to node, Enter opens one, plus and minus zoom, 0 shows all."
       data-view="circuit">
-    <canvas aria-hidden="true"></canvas>
+    <canvas class="base" aria-hidden="true"></canvas><canvas class="over" aria-hidden="true"></canvas>
     <svg aria-hidden="true">${shown}</svg>
     <div class="tip" hidden></div>
     <div class="legend" aria-hidden="true"><span><i class="pos"></i>positive</span><span><i class="neg"></i>negative weight</span><span><i class="rail"></i>residual channel</span><span><i class="match"></i>where to look</span></div>
@@ -143,7 +143,8 @@ function Groups({ scene, groups }) {
 
 // Everything that happens many times a second, without going through the page's state.
 function control(frame, { data, scene, lines, view, store, named }) {
-  const canvas = frame.querySelector("canvas");
+  const canvas = frame.querySelector("canvas.base");
+  const over = frame.querySelector("canvas.over");
   const svg = frame.querySelector("svg");
   const tip = frame.querySelector(".tip");
   const many = scene.lines.length > MANY;
@@ -156,7 +157,7 @@ function control(frame, { data, scene, lines, view, store, named }) {
 
   function regroup() {
     const hidden = new Set([...svg.querySelectorAll(".node.filtered, .node.off")].map((each) => each.dataset.node));
-    joined = batches(lines, lit, hidden);
+    joined = batches(lines, hidden);
     paint();
   }
   function fit() {
@@ -167,26 +168,32 @@ function control(frame, { data, scene, lines, view, store, named }) {
   function paint() {
     const { width, height } = frame.getBoundingClientRect();
     const ratio = window.devicePixelRatio || 1;
-    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-      canvas.width = Math.round(width * ratio);
-      canvas.height = Math.round(height * ratio);
+    const colours = palette(frame);
+    for (const each of [canvas, over]) {
+      if (each.width !== Math.round(width * ratio)) each.width = Math.round(width * ratio);
+      if (each.height !== Math.round(height * ratio)) each.height = Math.round(height * ratio);
+      each.style.transform = "";
     }
     const group = svg.querySelector(".scene");
     if (group) group.setAttribute("transform", `translate(${view.current.x} ${view.current.y}) scale(${view.current.k})`);
-    drawLines(canvas.getContext("2d"), joined, view.current, ratio, palette(frame));
+    drawLines(canvas.getContext("2d"), joined, view.current, ratio, colours);
+    if (many) drawDots(canvas.getContext("2d"), data.nodes.map((node) => scene.at.get(node.id)), colours);
+    drawLines(over.getContext("2d"), lit ? lit.joined : [], view.current, ratio, colours);
     drawn = { ...view.current };
-    canvas.style.transform = svg.style.transform = "";
+    frame.classList.remove("moving");
     frame.classList.toggle("far", view.current.k < 0.55);
   }
+  // Of a large circuit only the picture is moved while the hand moves; it is drawn anew when the hand rests.
   function schedule() {
     if (pending) return;
     pending = requestAnimationFrame(() => {
       pending = 0;
       if (!many) return paint();
       const k = view.current.k / drawn.k;
-      canvas.style.transform = svg.style.transform = `translate(${view.current.x - drawn.x * k}px, ${view.current.y - drawn.y * k}px) scale(${k})`;
+      frame.classList.add("moving");
+      canvas.style.transform = over.style.transform = `translate(${view.current.x - drawn.x * k}px, ${view.current.y - drawn.y * k}px) scale(${k})`;
       clearTimeout(settle);
-      settle = setTimeout(paint, 140);
+      settle = setTimeout(paint, 250);
       return undefined;
     });
   }
@@ -204,13 +211,14 @@ function control(frame, { data, scene, lines, view, store, named }) {
     move({ k, x: px - (px - view.current.x) * ratio, y: py - (py - view.current.y) * ratio });
   }
   function light(id) {
-    lit = id && (data.byId.has(id) || scene.at.has(id)) ? pathThrough(data, id) : null;
-    svg.classList.toggle("lighting", Boolean(lit));
+    const path = id && (data.byId.has(id) || scene.at.has(id)) ? pathThrough(data, id) : null;
+    lit = path && { ...path, joined: litBatches(lines, path) };
+    frame.classList.toggle("lighting", Boolean(lit));
     for (const each of svg.querySelectorAll("[data-node]")) {
       const on = Boolean(lit && lit.nodes.has(each.dataset.node));
       if (each.classList.contains("lit") !== on) each.classList.toggle("lit", on);
     }
-    regroup();
+    drawLines(over.getContext("2d"), lit ? lit.joined : [], drawn, window.devicePixelRatio || 1, palette(frame));
   }
   const listeners = pointer(frame, svg, { zoomAt, move, view, tell, store, data });
   function tell(id, event) {
@@ -256,6 +264,7 @@ function control(frame, { data, scene, lines, view, store, named }) {
   });
   watching.observe(frame);
   frame.addEventListener("keydown", key);
+  regroup();
   light(hover.id);
   return {
     repaint: regroup,

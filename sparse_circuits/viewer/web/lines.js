@@ -6,7 +6,7 @@ const WIDTHS = [0.8, 1.5, 2.4, 3.6, 5.2];
 export function palette(element) {
   const style = getComputedStyle(element);
   const read = (name) => style.getPropertyValue(name).trim();
-  return { pos: read("--pos"), neg: read("--neg"), rail: read("--rail"), match: read("--match") };
+  return { pos: read("--pos"), neg: read("--neg"), rail: read("--rail"), match: read("--match"), ink: read("--ink") };
 }
 
 export function widthOf(weight, largest) {
@@ -24,23 +24,45 @@ export function prepareLines(lines, largest, strength) {
   }));
 }
 
-// Lines that look alike joined into one path each, so that thousands take a few strokes. `lit` is the path through the
-// node that is pointed at, or null; `hidden` are nodes that are filtered or off.
-export function batches(lines, lit, hidden) {
+// Lines that look alike joined into one path each, so that thousands take a few strokes; those of nodes that are
+// filtered or off are faint.
+export function batches(lines, hidden) {
   const busy = lines.length > 1500 ? 0.35 : lines.length > 400 ? 0.6 : 0.85;
+  return joinedBy(lines, (line) => ({ alpha: hidden.has(line.source) || hidden.has(line.target) ? 0.06 : busy, width: line.width }));
+}
+
+const MOST_LIT = 3000;
+
+// The lines of a path, the strongest where there are thousands.
+export function litBatches(lines, path) {
+  const found = lines.filter((line) => path.links.has(line.link));
+  if (found.length > MOST_LIT) found.sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).length = MOST_LIT;
+  return joinedBy(found, (line) => ({ alpha: 1, width: line.width + 0.4 }));
+}
+
+function joinedBy(lines, look) {
   const found = new Map();
   for (const line of lines) {
-    const gone = hidden.has(line.source) || hidden.has(line.target);
-    const bright = lit && lit.links.has(line.link);
-    const alpha = gone ? 0.06 : bright ? 1 : lit ? 0.12 : busy;
-    const width = line.width + (bright && !gone ? 0.4 : 0);
+    const { alpha, width } = look(line);
     const key = `${line.look} ${width} ${alpha}`;
     if (!found.has(key)) found.set(key, { look: line.look, width, alpha, path: new Path2D() });
     found.get(key).path.addPath(line.path);
   }
-  // Rails lie below weights, and what is lit above all.
-  const rank = (batch) => (batch.alpha === 1 ? 2 : 0) + (batch.look === "rail" ? 0 : 1);
+  // Rails lie below weights.
+  const rank = (batch) => (batch.look === "rail" ? 0 : 1);
   return [...found.values()].sort((a, b) => rank(a) - rank(b));
+}
+
+// Nodes as dots, for while a large circuit is moved.
+export function drawDots(context, places, colours) {
+  context.globalAlpha = 1;
+  context.fillStyle = colours.ink;
+  context.beginPath();
+  for (const { x, y } of places) {
+    context.moveTo(x + 5, y);
+    context.arc(x, y, 5, 0, 2 * Math.PI);
+  }
+  context.fill();
 }
 
 export function drawLines(context, joined, view, ratio, colours) {
