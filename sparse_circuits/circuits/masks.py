@@ -186,8 +186,10 @@ class MaskLearning:
     def _task_loss(self, logits: Tensor, batch: Examples) -> Tensor:
         if not self.configs[0].calibrated:
             return task_loss(logits, batch)
-        # The scale and shift that suit the batch; around those they do not count, to first order.
-        return calibrate(logits, batch).losses(logits.float(), batch).mean()
+        # The scale and shift that suit the batch; around those they do not count, to first order. To a circuit that
+        # cannot tell the answers apart none suits but a scale near zero, from where no gradient would lead back.
+        fitted = calibrate(logits, batch)
+        return dataclasses.replace(fitted, scale=max(1.0, fitted.scale)).losses(logits.float(), batch).mean()
 
     def _tap(self, step: int, masks: list[Tensor], batches: Sequence[Examples], padded: list[Tensor]) -> Tap:
         if self.configs[0].ablation != "resample":
