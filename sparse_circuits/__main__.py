@@ -12,7 +12,9 @@ import inspect
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -125,7 +127,9 @@ def _version() -> str:
 
 def _overview() -> str:
     lines = ["usage: sparse-circuits COMMAND [--help] [flags]", "", "commands:"]
-    lines += [f"  {verb:12s}{summary}" for verb, summary in VERBS.items()]
+    width = shutil.get_terminal_size().columns
+    for verb, summary in VERBS.items():
+        lines += textwrap.wrap(summary, max(width, 40), initial_indent=f"  {verb:12s}", subsequent_indent=" " * 14)
     return "\n".join([*lines, "", "The whole path in one go: sparse-circuits demo"])
 
 

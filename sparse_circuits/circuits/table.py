@@ -40,7 +40,7 @@ def notes(circuit: Circuit) -> list[str]:
     kind = "calibrated" if circuit.config.calibrated else "circuit"
     found = [
         f"on the {split} split the circuit's loss is {losses[split][kind]:.3f} (the model's "
-        f"{losses[split]['model']:.3f}), above the target {target:g}: it does not hold there"
+        f"{losses[split]['model']:.3f}), above the target {target:g}"
         for split in ("report", "ood")
         if split in losses and losses[split][kind] > target
     ]

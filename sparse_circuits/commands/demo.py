@@ -70,7 +70,7 @@ def run(command: Command) -> None:
         print_card(card, sentences=False)
     seconds = time.monotonic() - started
     print(f"done in {seconds:.0f} s; the circuit is in {circuits / task.name}, the model in {name}")
-    program = "sparse-circuits" if shutil.which("sparse-circuits") else sys.argv[0]
+    program = "sparse-circuits" if shutil.which("sparse-circuits") else f"{sys.executable} -m sparse_circuits"
     print(f"see it: {program} view {circuits / task.name}")
     print(f"next: {program} generate --model {name} --prompt 'def total('")
 

@@ -12,13 +12,15 @@ from sparse_circuits import presets
 from sparse_circuits.__main__ import VERBS
 
 
-def test_the_overview_names_every_command(run: Run) -> None:
+def test_the_overview_names_every_command_and_fits_the_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "72")
     for flag in ("--help", "-h"):
         result = run(flag)
         assert result.status == 0
         assert result.err == ""
         for verb, summary in VERBS.items():
-            assert f"{verb:12s}{summary}" in result.out
+            assert f"{verb} {summary}" in " ".join(result.out.split())
+        assert max(map(len, result.out.splitlines())) <= 72
     nothing = run()
     assert nothing == Result(2, "", result.out)
     assert run("--version").out.startswith("sparse-circuits ")
