@@ -119,9 +119,7 @@ class GPT(Holder):
                 cache has room for, a cache of another model, `at` outside the positions, a tap that returns no
                 tensor of the activation's shape, streams that do not fit, or streams together with a cache.
         """
-        self._check(tokens)
-        if at is not None:
-            _check_at(at, tokens)
+        self.check(tokens, at)
         tap = compose(self.standing_tap, tap)
         if cache is None:
             entering = Entering(enter or {}, tokens, self.config)
@@ -143,7 +141,7 @@ class GPT(Holder):
 
         The tap has had its say there, so that what is returned can `enter` another pass at the same site.
         """
-        self._check(tokens)
+        self.check(tokens)
         entering = Entering(enter or {}, tokens, self.config, until)
         residual = self._stream(tokens, compose(self.standing_tap, tap), None, slice(tokens.shape[1]), entering, until)
         assert residual is not None  # every row starts somewhere before
@@ -220,7 +218,8 @@ class GPT(Holder):
 
     generate = generate
 
-    def _check(self, tokens: Tensor) -> None:
+    def check(self, tokens: Tensor, at: Tensor | None = None) -> None:
+        """Refuse what the forward pass cannot read; InputError as there."""
         if tokens.ndim != 2 or tokens.dtype != torch.int64 or tokens.shape[1] == 0:
             raise InputError(
                 f"tokens have shape {tuple(tokens.shape)} and dtype {tokens.dtype}; "
@@ -238,6 +237,8 @@ class GPT(Holder):
                 raise InputError(
                     f"token id {low if low < 0 else high} is outside the vocabulary 0..{self.config.vocab_size - 1}"
                 )
+        if at is not None:
+            _check_at(at, tokens)
 
 
 class Block(Holder):

@@ -183,13 +183,13 @@ class Bridge:
             dense = _own(described["dense"], dense, "dense", folder)
             sparse = _own(described["sparse"], sparse, "sparse", folder)
             maps = Maps(dense.config.d_model, sparse.config.d_model, len(residual_sites(sparse.config)))
-            scales = _scales(tensors, described["scale_tokens"])
+            scales = _scales(tensors, described["scale_tokens"], len(maps.encoders))
             _fill(maps, {name: x for name, x in tensors.items() if not name.startswith("scales.")})
             topk = described["encoder_topk"]
             return cls(dense, sparse, maps, None if topk is None else float(topk), scales)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise InputError(f"{path} is damaged ({type(error).__name__} {error}); train the bridge again") from error
 
 
@@ -258,7 +258,10 @@ def _fill(maps: Maps, tensors: dict[str, Tensor]) -> None:
             parameter.copy_(tensors[name])
 
 
-def _scales(tensors: dict[str, Tensor], tokens: Any) -> Scales | None:
+def _scales(tensors: dict[str, Tensor], tokens: Any, sites: int) -> Scales | None:
     if tokens is None:
         return None
+    for name in ("scales.dense", "scales.sparse"):
+        if tensors[name].shape != (sites,) or not tensors[name].isfinite().all() or (tensors[name] < 0).any():
+            raise InputError(f"{name} is not one size a site: {sites} finite numbers, none negative")
     return Scales(tensors["scales.dense"], tensors["scales.sparse"], operator.index(tokens))

@@ -12,6 +12,7 @@ Above all of them stands the probability of the same answer on the other side's 
 sure of its answers need not be near 1. So the choice between the two answers alone is measured too.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -86,13 +87,21 @@ def steering_curves(
         samples: draws of each control.
 
     Raises:
-        InputError: nodes that cannot be steered, no strength, fewer than one sample or pair.
+        InputError: nodes that cannot be steered or are most of a read's channels, no strength, fewer than one sample or
+            pair.
     """
     chosen = read_channels(bridge, nodes)
     require(bool(strengths), "no strengths to steer with; give at least one")
     for strength in strengths:
         require(abs(strength) < float("inf"), f"strength is {strength}; it must be a finite number")
     require(samples >= 1, f"{samples} draws of each control asked for; compare with at least 1")
+    width = bridge.sparse.config.d_model
+    for site, count in Counter(site for site, _ in chosen).items():
+        require(
+            2 * count <= width,
+            f"{count} of the {width} channels of {site} are to be steered, and there are not as many others to compare "
+            "with; name fewer",
+        )
     examples = pair_examples(bridge, task, split, pairs)
     edits = _Edits(bridge, examples, chosen, torch.Generator().manual_seed(seed))
     kinds: dict[str, list[Callable[[], Deltas]]] = {

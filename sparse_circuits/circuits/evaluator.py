@@ -7,7 +7,6 @@ model's forward pass.
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -16,10 +15,11 @@ from torch import Tensor
 from sparse_circuits.circuits import logits
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
 from sparse_circuits.circuits.calibration import calibrate
-from sparse_circuits.circuits.folded import Folds, folds
+from sparse_circuits.circuits.folded import Folds, folds, wanted
 from sparse_circuits.circuits.logits import RowTap, batches_of_logits, frozen_logits, last_logits
 from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
+from sparse_circuits.kernels.decode import State
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Examples, task_losses
@@ -32,10 +32,17 @@ class _Shared:
 
     def __init__(self, model: GPT, held: Float[Tensor, "nodes"]):
         self._model, self._held = model, held
+        self._made: tuple[State, Folds | None] | None = None
 
-    @cached_property
+    @property
     def folds(self) -> Folds | None:
-        return folds(self._model, self._held)
+        """Of the model as it is now: it may be trained between two questions."""
+        if not wanted(self._model):
+            return None
+        made = self._made
+        if made is None or not made[0].is_current():
+            made = self._made = State(self._model), folds(self._model, self._held)
+        return made[1]
 
 
 ROUNDING = 1e-5
@@ -83,6 +90,7 @@ class Evaluator:
         """The same question put to a twin of the model; counterparts and scales stay those of the first one."""
         other = copy.copy(self)
         other._whole = other._twin = twin
+        other.dropped = ()
         other._shared = _Shared(twin, self.held)
         return other
 

@@ -27,7 +27,7 @@ from sparse_circuits.circuits.logits import ROWS_PER_BATCH
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.twin import Link, place
 from sparse_circuits.kernels import folded_table as columns
-from sparse_circuits.kernels.decode import is_known
+from sparse_circuits.kernels.decode import is_known, weights
 from sparse_circuits.kernels.folded import Table
 from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT, Attention, Block
@@ -38,14 +38,14 @@ PART = 1 / 12
 
 
 def folds(model: GPT, held: Float[Tensor, "nodes"]) -> "Folds | None":
-    """What can be added up beforehand; None where the model is not known well enough."""
-    known = (
-        kernels.choose(cast(Tensor, model.final_logits_bias)).name == "cpu"
-        and not torch.is_autocast_enabled("cpu")
-        and is_known(model)
-        and bool(held.isfinite().all())
-    )
-    return Folds(model, held) if known else None
+    """What can be added up beforehand; None where the model is not known well enough, or anything is not finite."""
+    known = is_known(model) and all(bool(each.detach().isfinite().all()) for each in (held, *weights(model)))
+    return Folds(model, held) if known and wanted(model) else None
+
+
+def wanted(model: GPT) -> bool:
+    """Whether compiled float32 is what the model would be computed with now."""
+    return kernels.choose(cast(Tensor, model.final_logits_bias)).name == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 class Folds:
@@ -76,7 +76,7 @@ class Folds:
         """
         table = Table(self.model.config, self.epsilon, self.wte, self.wpe)
         cuts: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for source, target in sorted(dropped):
+        for source, target in sorted(set(dropped)):
             name, row = place(self.model, target)
             cuts[name].append((row, source[1]))
         for layer in self.layers:
@@ -92,6 +92,7 @@ class Folds:
         for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
             width, last = int(examples.last[rows].max()) + 1, examples.last[rows]
             tokens = examples.tokens[rows, :width]
+            model.check(tokens, last)  # compiled code reads whatever lies there
             with torch.no_grad():
                 logits = model.lm_head(normed(model.ln_f, table.last_residuals(tokens, last))) + bias
                 if model.config.bigram_table != "none":

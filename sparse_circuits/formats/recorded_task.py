@@ -73,7 +73,7 @@ def recorded_task(
     if answers is None:
         found = _candidates(samples, model, tokenizer, name)
     else:
-        found = [("what the file says", _asked(_rows(samples), list(answers), model))]
+        found = [("what the file says", _asked(_answerable(samples, answers, model), list(answers), model))]
     if not found:
         raise InputError(
             "the file does not say the answers, no registered task has its name, and the model does not tell its "
@@ -111,6 +111,17 @@ def _rows(samples: TaskSamples) -> list[tuple[list[int], list[int]]]:
     """Both prompts of each pair."""
     prompts = samples.prompts()
     return list(zip(prompts[: len(prompts) // 2], prompts[len(prompts) // 2 :], strict=True))
+
+
+def _answerable(
+    samples: TaskSamples, answers: Sequence[tuple[int, int]], model: GPT
+) -> list[tuple[list[int], list[int]]]:
+    """Both prompts of each pair; InputError where these answers cannot be theirs."""
+    rows, vocabulary = _rows(samples), range(model.config.vocab_size)
+    known = all(each in vocabulary or each == ANY for answer in answers for each in answer)
+    if not rows or len(answers) != len(rows) or not known or not all(a and b for a, b in rows):
+        raise InputError("the answers that the file says are no answers to the prompts in it")
+    return rows
 
 
 def _registered(task: Task, tokenizer: Tokenizer) -> tuple[int, int] | None:

@@ -201,18 +201,20 @@ def _parse(content: dict[Any, Any]) -> VizData:
     settings = content.get("prune_config") or circuit.pop("prune_config", None) or {}
     circuit.pop("prune_config", None)
     history = content.get("all_loss") or []
+    own = content.get(OWN)
+    lengths = own.get("lengths") if isinstance(own, dict) else None
     return VizData(
         nodes={_site(site): _channels(kept) for site, kept in circuit.items()},
         total_nodes=None if content.get("num_total_nodes") is None else _whole(content["num_total_nodes"]),
         history=tuple((float(step), float(loss) / 2) for step, loss in history),
         settings=_plain(settings),
         samples=_samples(content.get("samples") or {}),
-        importances=None if content.get("importances") is None else _importances(content["importances"]),
+        importances=None if content.get("importances") is None else _importances(content["importances"], lengths),
         other={str(key): value for key, value in content.items() if key not in _KEYS},
     )
 
 
-def _importances(given: Any) -> Importances:
+def _importances(given: Any, lengths: Any) -> Importances:
     return Importances(
         model_loss=float(given["loss"]) / 2,
         circuit_loss=float(given["interv_loss"]) / 2,
@@ -225,8 +227,8 @@ def _importances(given: Any) -> Importances:
         edge_effects=_blocks(given.get("pair_data"), 0.5),
         connections=_blocks(given.get("pair_data_connections"), 1.0),
         model_config=_plain(given.get("beeg_model_config") or {}),
-        task=_task(given.get("task_samples")),
-        task_circuit=_task(given.get("task_samples_circuit")),
+        task=_task(given.get("task_samples"), lengths),
+        task_circuit=_task(given.get("task_samples_circuit"), lengths),
     )
 
 
@@ -244,6 +246,11 @@ def _blocks(given: Any, scale: float) -> tuple[Block, ...]:
         if not isinstance(matrix, Tensor) or not matrix.is_floating_point():
             raise InputError("the matrix of a block of edges is no tensor of numbers")
         source, target = between
+        if matrix.numel() and matrix.ndim == 2 and matrix.shape != (len(sources), len(targets)):
+            raise InputError(
+                f"the matrix of a block of edges has shape {tuple(matrix.shape)}, and the block {len(sources)} sources "
+                f"and {len(targets)} targets"
+            )
         block = Block(
             scale * matrix.reshape(len(sources), len(targets)),
             tuple(BIAS if each == BIAS else _whole(each) for each in sources),
@@ -275,7 +282,8 @@ def _samples(given: Any) -> dict[str, dict[int, dict[float, tuple[list[Sample], 
     }
 
 
-def _task(given: Any) -> TaskSamples | None:
+def _task(given: Any, lengths: Any) -> TaskSamples | None:
+    """Prompts and values; their `lengths` where the file says them: token 0 may end a prompt."""
     if given is None:
         return None
     tokens, values = given
@@ -288,7 +296,13 @@ def _task(given: Any) -> TaskSamples | None:
         for channel, value in found[site].items():
             if value.shape != tokens.shape:
                 raise InputError(f"task samples of {site}:{channel} have shape {tuple(value.shape)}, not the prompts'")
-    return TaskSamples(tokens, lengths_of(tokens), found)
+    ends = lengths_of(tokens)
+    if lengths is None:
+        return TaskSamples(tokens, ends, found)
+    said = tuple(map(_whole, lengths))
+    if len(said) != len(ends) or any(not end <= told <= tokens.shape[1] for end, told in zip(ends, said, strict=True)):
+        raise InputError("the lengths of prompts are not those of the task samples")
+    return TaskSamples(tokens, said, found)
 
 
 def lengths_of(tokens: Tensor) -> tuple[int, ...]:

@@ -90,6 +90,7 @@ def _own(circuit: Circuit, prompts: Examples) -> dict[str, Any]:
         "model": checkpoint.model_hash(circuit.model),
         "task": {"name": circuit.task.name, "fingerprint": circuit.task.fingerprint},
         "answers": torch.stack([prompts.targets[:pairs], prompts.targets[pairs:]], 1).tolist(),
+        "lengths": (prompts.last + 1).tolist(),
         "means": circuit.means.values,
         "standard_error": circuit.means.standard_error,
         "mean_tokens": circuit.means.tokens,

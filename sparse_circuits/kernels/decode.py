@@ -36,6 +36,7 @@ _JOB = job_type(
     "epsilon",
 )
 _SCHEMES = {"none": layout.NO_POSITIONS, "learned": layout.LEARNED}
+_VERSION = operator.attrgetter("_version")
 _plans: "weakref.WeakKeyDictionary[Any, _Plan]" = weakref.WeakKeyDictionary()
 
 
@@ -198,6 +199,40 @@ def is_known(model: Any) -> bool:
 def _tensors(model: Any) -> list[Tensor]:
     """All parameters and buffers."""
     return [*model.parameters(), *model.buffers()]
+
+
+def weights(model: Any) -> list[Tensor]:
+    """All numbers that a model computes with, those of sparse matrices too."""
+    matrices = [vars(module).get("matrix") for module in model.modules()]
+    return [*_tensors(model), *(matrix.value for matrix in matrices if matrix is not None)]
+
+
+class State:
+    """A model's parts, where its weights lie and how often they have been written.
+
+    Writes past autograd (into `weight.data`) leave no trace.
+    """
+
+    def __init__(self, model: Any):
+        self._places, self._names = zip(*_things(model), strict=True)
+        self._things = list(map(dict.get, self._places, self._names))
+        self._hooks = _hooks(model)
+        self._weights = weights(model)
+        # A parameter may be given other memory; while this is held, no other comes to lie there.
+        self._memory = [tensor.detach() for tensor in self._weights]
+        self._addresses = list(map(Tensor.data_ptr, self._weights))
+        # What was made in inference mode has no count.
+        self._counted = [tensor for tensor in self._weights if not tensor.is_inference()]
+        self._counts = list(map(_VERSION, self._counted))
+
+    def is_current(self) -> bool:
+        """Whether the model is as it was, without a hook."""
+        return (
+            not any(self._hooks)
+            and all(map(operator.is_, map(dict.get, self._places, self._names), self._things))
+            and list(map(Tensor.data_ptr, self._weights)) == self._addresses
+            and list(map(_VERSION, self._counted)) == self._counts
+        )
 
 
 def _things(model: Any) -> list[tuple[dict[str, Any], str]]:

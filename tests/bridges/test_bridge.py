@@ -116,6 +116,9 @@ def edit_maps(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[
         ),
         (edit_maps(lambda t: t.pop("encoders.1.bias")), "the bridge lacks 'encoders.1.bias'"),
         (edit_maps(lambda t: t.update(more=torch.zeros(1))), "the bridge has an unknown 'more'"),
+        (edit_json(encoder_topk=float("inf")), "is damaged (OverflowError"),
+        (edit_maps(lambda t: t.update({"scales.dense": torch.ones(1)})), "scales.dense is not one size a site"),
+        (edit_maps(lambda t: t["scales.sparse"].fill_(torch.nan)), "scales.sparse is not one size a site"),
         (edit_maps(lambda t: t["decoders.0.weight"].fill_(torch.nan)), "decoders.0.weight is not all finite"),
     ],
 )

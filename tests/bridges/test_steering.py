@@ -157,6 +157,16 @@ def test_random_rows_and_directions_are_as_long_as_the_nodes() -> None:
         assert drawn in differs
 
 
+def test_more_nodes_than_there_are_others_are_refused() -> None:
+    bridge, site = unlike(), "0.attn.act_in"
+    width = bridge.sparse.config.d_model
+    half = {site: tuple(range(width // 2))}
+    found = steering_curves(bridge, LENGTHS, half, strengths=(0.0, 1.0), pairs=2, samples=1)
+    assert len(found.nodes) == width // 2
+    with pytest.raises(InputError, match=f"{width // 2 + 1} of the {width} channels of {site} are to be steered"):
+        steering_curves(bridge, LENGTHS, {site: tuple(range(width // 2 + 1))})
+
+
 def test_one_token_questions_ask_for_what_is_not_right_here() -> None:
     task = Task(
         name="brace",

@@ -18,6 +18,7 @@ from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.nodes import NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.config import ABS_TOPK_SITES
+from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Examples
 
@@ -48,6 +49,7 @@ choices = st.builds(
     activation=st.sampled_from(["gelu", "relu"]),
     residual_activation=st.sampled_from(["none", "relu"]),
     bigram_table=st.sampled_from(["none", "learned", "fixed"]),
+    tied_embeddings=st.booleans(),
     abs_topk=st.sampled_from([None, 0.3, 0.8]),
     abs_topk_sites=st.sets(st.sampled_from(ABS_TOPK_SITES)).map(lambda sites: tuple(sorted(sites))),
 )
@@ -181,6 +183,141 @@ def test_models_it_does_not_know_are_left_to_the_forward_pass(change: str) -> No
 def test_infinite_values_to_hold_nodes_at_are_left_to_the_forward_pass() -> None:
     model = made({}, 1, False)
     assert folds(model, torch.full((NodeSpace(model.config).total,), torch.inf)) is None
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("name", ["wte", "h.0.mlp.c_fc", "h.1.attn.c_attn"])
+def test_weights_that_are_not_finite_are_left_to_the_forward_pass(name: str, value: float) -> None:
+    model = made({}, 1, False)
+    with torch.no_grad():
+        model.get_submodule(name).weight[1, 2] = value
+    space = NodeSpace(model.config)
+    none, examples = torch.zeros(space.total, dtype=torch.bool), questions(model, 1)
+    held = torch.ones(space.total)
+    expected = last_logits(model, examples, keep_only(space, none, held))
+    assert torch.equal(Evaluator(model, examples, held).logits(none).isnan(), expected.isnan())
+
+
+def test_an_edge_dropped_twice_is_dropped_once() -> None:
+    model = made({"sink": True}, 3, False)
+    kept, held, dropped = chosen(model, 3, 0.3)
+    examples, tables = questions(model, 3), folds(model, held)
+    assert tables is not None
+    assert any(source[0].endswith("attn.v") for source, _ in dropped)
+    once = found_by(tables, kept, dropped, examples)
+    assert torch.equal(found_by(tables, kept, dropped * 2, examples), once)
+
+
+def spoiled(model: GPT, how: str) -> Examples:
+    """Questions that the model cannot read."""
+    tokens, last = torch.zeros(2, 12, dtype=torch.int64), torch.tensor([3, 9])
+    if how == "long":
+        last[1] = 11
+    elif how == "before the first":
+        last[0] = -1
+    else:
+        tokens[0, 1] = {"unknown": model.config.vocab_size, "negative": -1}[how]
+    return Examples(tokens, last, tokens[:, 0], tokens[:, 0], "two_token")
+
+
+@pytest.mark.parametrize("how", ["long", "before the first", "unknown", "negative"])
+def test_tokens_that_the_model_cannot_read_are_refused_as_by_the_forward_pass(how: str) -> None:
+    model = made({"block_size": 10}, 1, False)
+    examples, none = spoiled(model, how), torch.zeros(NodeSpace(model.config).total, dtype=torch.bool)
+    evaluate = Evaluator(model, examples, torch.zeros(len(none)))
+    with pytest.raises(InputError) as forward:
+        evaluate.logits(~none)
+    with pytest.raises(InputError) as folded:
+        evaluate.logits(none)
+    assert str(folded.value) == str(forward.value)
+
+
+def rewrite(model: GPT, how: str) -> None:
+    """Change a model so that it computes something else."""
+    block = model.blocks[0]
+    with torch.no_grad():
+        if how == "in place":
+            block.mlp.c_proj.weight.add_(1.0)
+        elif how == "exchanged":
+            block.mlp.c_proj.weight = nn.Parameter(block.mlp.c_proj.weight + 1)
+        elif how == "data exchanged":
+            block.mlp.c_proj.weight.data = block.mlp.c_proj.weight + 1
+        elif how == "dtype":
+            model.double()
+        elif how == "hook":
+            block.mlp.register_forward_hook(lambda module, given, result: result + 1)
+        elif how == "optimiser":
+            optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+        else:
+            model.final_logits_bias += torch.arange(model.config.vocab_size)
+
+
+CHANGES = ["in place", "exchanged", "data exchanged", "dtype", "hook", "optimiser", "buffer"]
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_an_evaluator_answers_for_the_model_as_it_is_now(how: str) -> None:
+    model = made({}, 6, False)
+    examples, space = questions(model, 6), NodeSpace(model.config)
+    kept, held = torch.zeros(space.total, dtype=torch.bool), torch.ones(space.total)
+    kept[space.slices["0.mlp.resid_delta"]] = True
+    evaluate = Evaluator(model, examples, held)
+    before = evaluate.logits(kept)
+    rewrite(model, how)
+    expected = last_logits(model, examples, keep_only(space, kept, held))
+    assert not torch.allclose(before, expected) or how == "dtype"
+    torch.testing.assert_close(evaluate.logits(kept), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_frozen_layers_new_matrix_is_seen() -> None:
+    model, other = made({}, 6, True), made({}, 7, True)
+    examples, space = questions(model, 6), NodeSpace(model.config)
+    kept, held = torch.zeros(space.total, dtype=torch.bool), torch.ones(space.total)
+    evaluate = Evaluator(model, examples, held)
+    evaluate.logits(kept)
+    model.lm_head.matrix = other.lm_head.matrix
+    model.blocks[0].mlp.c_proj.matrix = other.blocks[0].mlp.c_proj.matrix
+    expected = last_logits(model, examples, keep_only(space, kept, held))
+    torch.testing.assert_close(evaluate.logits(kept), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_kernels_and_autocast_chosen_later_are_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made({}, 1, False)
+    space = NodeSpace(model.config)
+    evaluate, none = Evaluator(model, questions(model, 1), torch.zeros(space.total)), torch.zeros(space.total).bool()
+    calls = []
+    original = Folds.batches_of_logits
+    monkeypatch.setattr(Folds, "batches_of_logits", lambda *given: calls.append(1) or original(*given))
+    with torch.autocast("cpu", torch.bfloat16):
+        evaluate(none)
+    with kernels.use("reference"):
+        evaluate(none)
+    assert not calls
+    evaluate(none)
+    assert calls
+
+
+def test_a_twins_evaluator_has_its_edges_dropped_in_the_twin_alone() -> None:
+    model, twin = made({}, 1, False), made({}, 2, False)
+    kept, held, dropped = chosen(model, 5, 0.05)
+    evaluate = Evaluator(model, questions(model, 1), held).without(dropped).on(twin)
+    expected = last_logits(twin, evaluate.examples, keep_only(evaluate.space, kept, held))
+    tables = folds(twin, held)
+    assert tables is not None
+    assert tables.suits(kept)
+    torch.testing.assert_close(evaluate.logits(kept), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_made_in_inference_mode_is_folded() -> None:
+    with torch.inference_mode():
+        model = made({}, 1, False)
+    examples, none = questions(model, 1), torch.zeros(NodeSpace(model.config).total).bool()
+    evaluate = Evaluator(model, examples, torch.zeros(len(none)))
+    expected = last_logits(model, examples, keep_only(evaluate.space, none, evaluate.held))
+    torch.testing.assert_close(evaluate.logits(none), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_losses_do_not_depend_on_the_number_of_threads() -> None:

@@ -225,11 +225,30 @@ def test_our_own_opens_in_the_viewer_and_comes_back(own: Circuit, tmp_path: Path
     assert comparison.text == "what the file says"
     with pytest.raises(InputError, match="belongs to another model"):
         released_circuit(data, made(seed=1), "quotes")
+    for answers in ([[1, 2]], [[1, 257]] * 4, [[-2, 1]] * 4):
+        data.other[viz_data.OWN]["answers"] = answers
+        with pytest.raises(InputError, match="are no answers to the prompts in it"):
+            released_circuit(data, own.model, "quotes")
+    data = viz_data.read(tmp_path / "viz_data.pt")
     for key in ("answers", "means", "dropped"):
         data.other[viz_data.OWN].pop(key)
         with pytest.raises(InputError, match=f"is damaged: KeyError '{key}'"):
             released_circuit(data, own.model, "quotes")
         data = viz_data.read(tmp_path / "viz_data.pt")
+
+
+def test_a_prompt_of_our_own_that_ends_in_token_zero_comes_back_whole(own: Circuit, tmp_path: Path) -> None:
+    assert own.model.tokenizer is not None
+    zero = own.model.tokenizer.decode([0])
+    templates = {"report": (Template("t", f"a{zero}", f"bc{zero}", '"', "'"),)}
+    task = Task("ends", "", templates)
+    circuit = Circuit(own.model, task, own.nodes, own.means, PruneConfig(eval_pairs=1))
+    assert circuit.examples("report").tokens[0, 1] == 0
+    with pytest.warns(UserWarning, match="come from the task's prompts"):
+        viz_measures.write(circuit, tmp_path)
+    again, comparison = released_circuit(viz_data.read(tmp_path / "viz_data.pt"), own.model, "ends")
+    assert torch.equal(again.examples("report").tokens, circuit.examples("report").tokens)
+    assert comparison.circuit == pytest.approx(circuit.loss("report"), rel=1e-5)
 
 
 def test_the_lowest_and_highest_pieces_are_the_samples(own: Circuit) -> None:

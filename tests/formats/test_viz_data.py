@@ -53,6 +53,18 @@ def test_losses_are_halved_and_padding_is_gone(tmp_path: Path) -> None:
     assert effects["0.mlp.post_act", "0.mlp.resid_delta"].sources[-1] == "bias"
 
 
+def test_prompts_that_end_in_token_zero_keep_it_where_their_lengths_are_said(tmp_path: Path) -> None:
+    content = content_of(made())
+    tokens, _ = content["importances"]["task_samples"]
+    assert viz_data.lengths_of(tokens)[2] == 10
+    content["sparse_circuits"] = {"lengths": [12, 11, 11, 12, 11, 10]}
+    found = viz_data.read(written(content, tmp_path)).importances
+    assert found is not None
+    assert found.task is not None
+    assert found.task.prompts()[2][-1] == 0
+    assert list(map(len, found.task.prompts())) == [12, 11, 11, 12, 11, 10]
+
+
 AGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "masks": lambda c: c["circuit_data"].update({"0.attn.q": torch.tensor([True, False, True] + [False] * 9)}),
     "lists": lambda c: c["circuit_data"].update({"0.attn.q": [0, 2]}),
@@ -99,7 +111,14 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "loss": (lambda c: c["importances"].update(loss="low"), "is no circuit file as released: ValueError"),
     "loss gone": (lambda c: c["importances"].pop("loss"), "KeyError 'loss'"),
     "block": (lambda c: c["importances"]["pair_data"][0].pop(), "is no circuit file as released"),
-    "block shape": (lambda c: c["importances"]["pair_data"][0].__setitem__(1, [1, 2, 3]), "is no circuit file"),
+    "block shape": (lambda c: c["importances"]["pair_data"][0].__setitem__(1, [1, 2, 3]), "the block 3 sources"),
+    "block turned": (
+        lambda c: c["importances"].update(
+            pair_data=[[torch.arange(6.0).reshape(3, 2), [0, 1], [0, 1, 2], ("0.attn.act_in", "0.attn.q")]]
+        ),
+        r"has shape \(3, 2\), and the block 2 sources and 3 targets",
+    ),
+    "lengths": (lambda c: c.update(sparse_circuits={"lengths": [1, 2]}), "are not those of the task samples"),
     "bias": (lambda c: c["importances"]["pair_data"][0].__setitem__(1, ["bias", 1]), "is not its last source"),
     "odd rows": (
         lambda c: c["importances"].update(task_samples=(torch.ones(3, 4).long(), {})),
