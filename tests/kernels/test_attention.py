@@ -104,7 +104,8 @@ def test_training_agrees_with_the_reference(shape: dict, scale: float, sparse: b
     exact = [tensor.double() for tensor in tensors]
     wanted = value_and_gradients(attention_reference, exact, shape["n_head"], with_sink)
     # Scores are rounded before exp makes errors of their size out of them.
-    assert_close(found, wanted, 1e-6 * max(20.0, scale**2))
+    # Scores are sums of products of size scale ** 2: their rounding, not the kernel, is what is left.
+    assert_close(found, wanted, 3e-6 * max(20.0, scale**2))
 
 
 @given(shape=shapes, behind=st.integers(0, 150), with_sink=st.booleans(), data=st.data())
