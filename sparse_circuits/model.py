@@ -166,6 +166,10 @@ class GPT(Holder):
         if at is not None:
             rows = torch.arange(len(tokens), device=tokens.device)
             residual, tokens = residual[rows, at], tokens[rows, at]
+        return self.unembed(residual, tokens)
+
+    def unembed(self, residual: Float[Tensor, "*rows D"], tokens: Int64[Tensor, "*rows"]) -> Float[Tensor, "*rows V"]:
+        """Logits from the residual stream after the last block, at `tokens`."""
         logits = self.lm_head(normed(self.ln_f, residual))
         if self.config.bigram_table == "none":
             return logits + self.final_logits_bias

@@ -88,16 +88,13 @@ class Folds:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As of `logits.batches_of_logits`."""
         table = self.fold(kept, dropped, int(examples.last.max()) + 1)
-        bias, model = cast(Tensor, self.model.final_logits_bias), self.model
         for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
             width, last = int(examples.last[rows].max()) + 1, examples.last[rows]
             tokens = examples.tokens[rows, :width]
-            model.check(tokens, last)  # compiled code reads whatever lies there
+            self.model.check(tokens, last)  # compiled code reads whatever lies there
             with torch.no_grad():
-                logits = model.lm_head(normed(model.ln_f, table.last_residuals(tokens, last))) + bias
-                if model.config.bigram_table != "none":
-                    final = tokens.gather(1, last.unsqueeze(1)).squeeze(1)
-                    logits += cast(Tensor, model.bigram_table)[final]
+                final = tokens.gather(1, last.unsqueeze(1)).squeeze(1)
+                logits = self.model.unembed(table.last_residuals(tokens, last), final)
             yield rows, logits
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.logits import RowTap, last_logits
 from sparse_circuits.model import GPT
-from sparse_circuits.sites import Record, Tap, compose
+from sparse_circuits.sites import Record, Tap, compose, node_sites
 from sparse_circuits.tasks import Examples, task_losses
 from sparse_circuits.tasks.pair import ANY
 from sparse_circuits.viewer.numbers import decimals, number, numbers
@@ -96,21 +96,9 @@ def run(model: GPT, examples: Examples, rows: Tensor, tap: Tap | RowTap | None, 
     """Run `rows` of the examples once more and keep the sites of nodes; `logits` are those of all rows."""
     width = int(examples.last[rows].max()) + 1
     here = tap.at(rows, width) if isinstance(tap, RowTap) else tap
-    recorder = Record([f"{layer}.{site}" for layer in range(model.config.n_layer) for site in _SITES])
+    recorder = Record(list(node_sites(model.config)))
     model(examples.tokens[rows, :width], tap=compose(here, recorder))
     return Side(logits[rows].float().cpu(), task_losses(logits, examples)[rows].cpu(), recorder.sites)
-
-
-_SITES = (
-    "attn.act_in",
-    "attn.q",
-    "attn.k",
-    "attn.v",
-    "attn.resid_delta",
-    "mlp.act_in",
-    "mlp.post_act",
-    "mlp.resid_delta",
-)
 
 
 def _side(circuit: Circuit, examples: Examples, rows: Tensor, place: int, model: Side, inside: Side) -> dict[str, Any]:
