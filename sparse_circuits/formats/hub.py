@@ -9,19 +9,18 @@ Nothing here imports `transformers`.
 """
 
 import dataclasses
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from sparse_circuits.checkpoint import empty_model, make_folder, write_tensors
+from sparse_circuits.checkpoint import make_folder, write_tensors
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, require, shown, to_json
 from sparse_circuits.files import atomic_write, read_json, write_json
+from sparse_circuits.formats.adoption import adopt, skeleton
 from sparse_circuits.formats.hub_card import card
 from sparse_circuits.formats.openai import find_tokenizer
 from sparse_circuits.formats.openai_weights import model_from_released
@@ -35,7 +34,6 @@ CODE = Path(__file__).with_name("modeling_sparse_circuits.py")
 
 _CLASSES = {"AutoConfig": "SparseCircuitsConfig", "AutoModelForCausalLM": "SparseCircuitsForCausalLM"}
 _TOKENIZER = "PreTrainedTokenizerFast"
-_FLOATING = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 HUB_FIELDS = frozenset(
     {
@@ -157,30 +155,8 @@ def assemble(config: GPTConfig, state: Mapping[str, Tensor], where: str) -> GPT:
     Raises:
         InputError: a tensor is missing, of another shape, no floating point or not finite.
     """
-    last = f"h.{config.n_layer - 1}.ln_1.weight"
-    # Before any block is made: a config may claim millions.
-    require(last in state, f"{where}: the tensor {last!r} is missing; the config describes another model")
-    model = empty_model(config, where)
+    model = skeleton(config, state, where, where)
     found = dict(state)
-    if config.tied_embeddings:
-        found.setdefault("lm_head.weight", found.get("wte.weight", torch.empty(0)))
-    expected = model.state_dict()
-    for name, tensor in expected.items():
-        require(name in found, f"{where}: the tensor {name!r} is missing; the config describes another model")
-        given = found[name]
-        if given.shape != tensor.shape:
-            raise InputError(f"{where}: {name} has shape {tuple(given.shape)}, the config says {tuple(tensor.shape)}")
-        require(given.dtype in _FLOATING, f"{where}: {name} is stored as {given.dtype}; expected floating point")
-        finite = bool(given.isfinite().all())
-        require(finite, f"{where}: {name} is not finite everywhere; the file is damaged, or diverged")
-    if left := sorted(found.keys() - expected.keys()):
-        warnings.warn(f"{where}: unknown tensors {', '.join(left)[:200]} are ignored", stacklevel=2)
-    owned = {name: found[name].detach().float() for name in expected}
-    torch.nn.Module.load_state_dict(model, owned, assign=True)
-    if config.tied_embeddings:
-        same = torch.equal(model.lm_head.weight, model.wte.weight)
-        require(same, f"{where}: embedding and unembedding differ, and the config ties them")
-        model.lm_head.weight = model.wte.weight
-    if config.positions == "sinusoidal_concat":
-        model.wpe.weight.requires_grad_(False)
-    return model.eval()
+    if config.tied_embeddings and "wte.weight" in found:
+        found.setdefault("lm_head.weight", found["wte.weight"])
+    return adopt(model, found, where)

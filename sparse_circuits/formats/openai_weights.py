@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_circuits.checkpoint import empty_model
 from sparse_circuits.errors import InputError
+from sparse_circuits.formats.adoption import adopt, skeleton
 from sparse_circuits.formats.openai_config import Seen, from_released, to_released
 from sparse_circuits.model import GPT
 
@@ -22,7 +22,6 @@ PREFIXES = ("circuit_model.", "_orig_mod.", "module.")
 """What wrappers put before all names: the Hub's model, `torch.compile`, data parallelism."""
 
 _MASKS = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
-_LOADABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def model_from_released(
@@ -48,29 +47,14 @@ def model_from_released(
         positions=table is not None and bool(table.count_nonzero()),
     )
     config = from_released(described, seen, where, skipped)
-    # Before millions of layers are made for a config that is wrong.
-    last = f"h.{config.n_layer - 1}.ln_1.weight"
-    if last not in ours:
-        raise _missing(last, weights)
-    model = empty_model(config, where)
+    model = skeleton(config, ours, where, weights, released_name)
     if config.positions == "none":
         ours.pop("wpe.weight", None)
     if config.bigram_table == "none" and ours.pop("bigram_table", None) is not None:
         warnings.warn(f"{weights}: has a bigram table that the config turns off; it is left out", stacklevel=2)
     _complete(ours, config.tied_embeddings, config.vocab_size, weights)
-    expected = model.state_dict()
     _widen_sinks(ours, config.n_head)
-    for name, tensor in expected.items():
-        _check(name, ours.get(name), tuple(tensor.shape), weights)
-    if left := sorted(ours.keys() - expected.keys()):
-        warnings.warn(f"{weights}: unknown tensors {', '.join(left)[:200]} are ignored", stacklevel=2)
-    owned = {name: ours[name].float() for name in expected}
-    torch.nn.Module.load_state_dict(model, owned, assign=True)
-    if config.tied_embeddings:
-        model.lm_head.weight = model.wte.weight
-    if config.positions == "sinusoidal_concat":
-        model.wpe.weight.requires_grad_(False)
-    return model.eval()
+    return adopt(model, ours, weights, released_name)
 
 
 def model_to_released(model: GPT) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -130,18 +114,3 @@ def _widen_sinks(ours: dict[str, Tensor], heads: int) -> None:
     for name, tensor in ours.items():
         if name.endswith(".sink_logit") and tensor.numel() == 1 and heads > 1:
             ours[name] = tensor.reshape(1).expand(heads).contiguous()
-
-
-def _missing(name: str, where: str) -> InputError:
-    return InputError(f"{where}: the tensor {released_name(name)!r} is missing; the config describes another model")
-
-
-def _check(name: str, tensor: Tensor | None, shape: tuple[int, ...], where: str) -> None:
-    if tensor is None:
-        raise _missing(name, where)
-    if tuple(tensor.shape) != shape:
-        raise InputError(f"{where}: {released_name(name)} has shape {tuple(tensor.shape)}, the config says {shape}")
-    if tensor.dtype not in _LOADABLE or tensor.layout != torch.strided:
-        raise InputError(f"{where}: {released_name(name)} is stored as {tensor.dtype}; expected floating point")
-    if tensor.is_meta or not bool(tensor.isfinite().all()):
-        raise InputError(f"{where}: {released_name(name)} is not finite everywhere; the file is damaged, or diverged")
