@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from sparse_circuits.activations import normed
 from sparse_circuits.bridges.bridge import Bridge
-from sparse_circuits.circuits.logits import ROWS_PER_BATCH, RowTap
+from sparse_circuits.circuits.logits import RowTap, rows_by_length
 from sparse_circuits.circuits.node_sets import read_nodes
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.errors import InputError
@@ -185,7 +185,7 @@ def differences(model: GPT, examples: Examples, sites: Sequence[str]) -> dict[st
     rows, width = examples.tokens.shape
     wide = model.config.d_model
     values = {site: torch.zeros(rows, width, wide, device=examples.tokens.device) for site in sites}
-    for batch in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
+    for batch in rows_by_length(examples.last):
         long = int(examples.last[batch].max()) + 1
         recorder = Record(sites)
         model(examples.tokens[batch, :long], tap=recorder, at=examples.last[batch])

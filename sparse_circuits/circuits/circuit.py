@@ -63,7 +63,8 @@ class Circuit:
     """Edges between kept nodes that are left out, each (source, target): they carry what a removed source would."""
 
     def __post_init__(self) -> None:
-        self._runners: tuple[tuple[tuple[int, int], ...], GPT, GPT] | None = None
+        self._full: tuple[tuple[tuple[int, int], ...], GPT] | None = None
+        self._runner: GPT | None = None
         self.space = NodeSpace(self.model.config)
         self.kept = self.space.flat(self.nodes)
         self.nodes = self.space.by_site(self.kept)
@@ -98,19 +99,18 @@ class Circuit:
     @property
     def full(self) -> GPT:
         """The full model, in the form that runs fastest; made anew when its weights have changed or moved."""
-        return self._forms()[0]
+        state = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
+        if self._full is None or self._full[0] != state:
+            self._full, self._runner = (state, fastest(self.model)), None
+        return self._full[1]
 
     @property
     def runner(self) -> GPT:
         """What the circuit's tap runs on: the full model, or its twin in which the dropped edges are constants."""
-        return self._forms()[1]
-
-    def _forms(self) -> tuple[GPT, GPT]:
-        state = tuple((p.data_ptr(), p._version) for p in self.model.parameters())
-        if self._runners is None or self._runners[0] != state:
-            full = fastest(self.model)
-            self._runners = state, full, without(full, self.dropped, self.held)
-        return self._runners[1:]
+        full = self.full
+        if self._runner is None:
+            self._runner = without(full, self.dropped, self.held)
+        return self._runner
 
     @cached_property
     def node_edges(self) -> list[graph.Edge]:

@@ -12,11 +12,17 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sparse_circuits.circuits import logits
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
 from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.folded import Folds, folds, wanted
-from sparse_circuits.circuits.logits import RowTap, batches_of_logits, frozen_logits, last_logits
+from sparse_circuits.circuits.logits import (
+    RowTap,
+    batches_of_logits,
+    frozen_logits,
+    gathered,
+    last_logits,
+    rows_by_length,
+)
 from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.kernels.decode import State
@@ -25,6 +31,9 @@ from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Examples, task_losses
 
 Mask = Bool[Tensor, "nodes"]
+
+ROUNDING = 1e-5
+"""Of a sum of losses, more than enough."""
 
 
 class _Shared:
@@ -43,10 +52,6 @@ class _Shared:
         if made is None or not made[0].is_current():
             made = self._made = State(self._model), folds(self._model, self._held)
         return made[1]
-
-
-ROUNDING = 1e-5
-"""Of a sum of losses, more than enough."""
 
 
 class Evaluator:
@@ -116,10 +121,7 @@ class Evaluator:
 
     def logits(self, kept: Mask) -> Float[Tensor, "rows V"]:
         """Logits at the last prompt tokens with only `kept` alive."""
-        found = torch.empty(len(self.examples.last), self._whole.config.vocab_size, device=self.device)
-        for rows, part in self._batches(kept):
-            found[rows] = part
-        return found
+        return gathered(self._batches(kept), self.examples, self._whole.config.vocab_size)
 
     def _batches(self, kept: Mask) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers of rows, and their logits at the last prompt tokens."""
@@ -150,7 +152,7 @@ class Evaluator:
     def slope(self, tap: Tap | RowTap) -> None:
         """Add the gradient of the loss under `tap` to whatever it depends on."""
         losses, count = task_losses, len(self.examples.last)
-        batches = self.examples.last.argsort(stable=True).split(logits.ROWS_PER_BATCH)
+        batches = rows_by_length(self.examples.last)
         if self.calibrated:
             # Around the best scale and shift these do not count, to first order. Its rows have to stay in order.
             losses = calibrate(last_logits(self.model, self.examples, tap, self.scales), self.examples).losses

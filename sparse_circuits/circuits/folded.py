@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sparse_circuits import kernels
 from sparse_circuits.activations import normed
-from sparse_circuits.circuits.logits import ROWS_PER_BATCH
+from sparse_circuits.circuits.logits import rows_by_length
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.twin import Link, place
 from sparse_circuits.kernels import folded_table as columns
@@ -88,7 +88,7 @@ class Folds:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """As of `logits.batches_of_logits`."""
         table = self.fold(kept, dropped, int(examples.last.max()) + 1)
-        for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
+        for rows in rows_by_length(examples.last):
             width, last = int(examples.last[rows].max()) + 1, examples.last[rows]
             tokens = examples.tokens[rows, :width]
             self.model.check(tokens, last)  # compiled code reads whatever lies there

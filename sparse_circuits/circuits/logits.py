@@ -7,7 +7,7 @@ W y + c the frozen ones are (W y + c - o) * live / frozen + o, with o = W shift 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
@@ -30,6 +30,11 @@ class RowTap(ABC):
         """The tap for the examples' `rows`, cut to their first `width` tokens."""
 
 
+def rows_by_length(last: Int64[Tensor, " rows"]) -> Sequence[Int64[Tensor, " some"]]:
+    """Batches of row numbers; rows of like length together, so that short prompts do not pay for long ones."""
+    return last.argsort(stable=True).split(ROWS_PER_BATCH)
+
+
 def last_logits(
     model: GPT,
     examples: Examples,
@@ -37,10 +42,13 @@ def last_logits(
     scales: Float[Tensor, " rows"] | None = None,
 ) -> Float[Tensor, "rows V"]:
     """Logits at each row's last prompt token, in float32; with `scales` the final norm divides by those."""
-    logits = torch.empty(
-        len(examples.last), model.config.vocab_size, device=examples.tokens.device, dtype=torch.float32
-    )
-    for rows, part in batches_of_logits(model, examples, tap, scales):
+    return gathered(batches_of_logits(model, examples, tap, scales), examples, model.config.vocab_size)
+
+
+def gathered(batches: Iterable[tuple[Tensor, Tensor]], examples: Examples, vocabulary: int) -> Float[Tensor, "rows V"]:
+    """The rows' logits, out of batches of them, in float32."""
+    logits = torch.empty(len(examples.last), vocabulary, device=examples.tokens.device, dtype=torch.float32)
+    for rows, part in batches:
         logits[rows] = part
     return logits
 
@@ -49,8 +57,7 @@ def batches_of_logits(
     model: GPT, examples: Examples, tap: Tap | RowTap | None = None, scales: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """What `last_logits` returns, batch by batch: numbers of rows, and their logits."""
-    # Rows of like length together, so that short prompts do not pay for long ones.
-    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
+    for rows in rows_by_length(examples.last):
         width = int(examples.last[rows].max()) + 1
         tokens, last = examples.tokens[rows, :width], examples.last[rows]
         with torch.no_grad():
@@ -82,7 +89,7 @@ def frozen_logits(
 def final_scales(model: GPT, examples: Examples, tap: Tap | RowTap | None = None) -> Float[Tensor, " rows"]:
     """What the final norm divides by at each row's last prompt token (RMS, or a layer norm's standard deviation)."""
     scales = torch.empty(len(examples.last), device=examples.tokens.device)
-    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
+    for rows in rows_by_length(examples.last):
         width = int(examples.last[rows].max()) + 1
         recorder = Record([FINAL_SITE])
         part_tap = tap.at(rows, width) if isinstance(tap, RowTap) else tap

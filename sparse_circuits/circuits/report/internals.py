@@ -14,15 +14,13 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from sparse_circuits.circuits.logits import RowTap, final_scales
+from sparse_circuits.circuits.logits import RowTap, final_scales, rows_by_length
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import Moments, by_pair, divergence, spread
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import ATTENTION, CORRELATION, NORM_SCALE
 from sparse_circuits.sites import Tap, compose
-
-ROWS_PER_BATCH = 64
 
 
 @dataclass
@@ -82,7 +80,7 @@ def _run(subject: Subject) -> Inside:
     heads = {head: (torch.zeros(len(examples.last)), torch.zeros(len(examples.last))) for head in _heads(subject)}
     evaluate = subject.evaluator(edges=True)
     runs = ((subject.full, None), (evaluate.model, evaluate.tap(subject.kept)))
-    for rows in examples.last.argsort(stable=True).split(ROWS_PER_BATCH):
+    for rows in rows_by_length(examples.last):
         last = examples.last[rows]
         tokens = examples.tokens[rows, : int(last.max()) + 1]
         valid = torch.arange(tokens.shape[1], device=tokens.device) <= last[:, None]
