@@ -57,8 +57,6 @@ class Folds:
         self.wte = model.wte.weight.detach().contiguous()
         positions = model.config.positions
         self.wpe = model.wpe.weight.detach().contiguous() if positions == "learned" else None
-        epsilon = cast("nn.RMSNorm | nn.LayerNorm", model.ln_f).eps
-        self.epsilon = torch.finfo(torch.float32).eps if epsilon is None else epsilon
 
     def at(self, site: str) -> Float[Tensor, "channels"]:
         """What the nodes of a site are held at."""
@@ -74,7 +72,7 @@ class Folds:
         Args:
             dropped: edges that carry what their source is held at.
         """
-        table = Table(self.model.config, self.epsilon, self.wte, self.wpe)
+        table = Table(self.model, self.wte, self.wpe)
         cuts: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for source, target in sorted(set(dropped)):
             name, row = place(self.model, target)

@@ -97,8 +97,7 @@ class _Plan:
 
     def _describe(self, model: Any, cache: Any) -> Any:
         """The job, but for what changes from step to step."""
-        config, positions = model.config, model.config.positions
-        epsilon, embedding = model.ln_f.eps, model.wte.matrix
+        config, positions, embedding = model.config, model.config.positions, model.wte.matrix
         return _JOB(
             table=self._table.ctypes.data,
             kept=self._kept.ctypes.data,
@@ -108,21 +107,12 @@ class _Plan:
             wpe=0 if positions == "none" else at(model.wpe.weight),
             bias=at(model.final_logits_bias),
             bigram=0 if config.bigram_table == "none" else at(model.bigram_table),
-            layers=config.n_layer,
-            d_model=config.d_model,
-            d_position=config.d_position,
-            heads=config.n_head,
-            d_head=config.head_width,
-            mlp=config.mlp_width,
             vocab=config.vocab_size,
             capacity=cache.capacity,
             room=self._room,
             scheme=_SCHEMES.get(positions, layout.CONCATENATED),
-            centred=config.norm == "layer",
-            gelu=config.activation == "gelu",
-            relu_stream=config.residual_activation == "relu",
-            epsilon=torch.finfo(torch.float32).eps if epsilon is None else epsilon,
             claim=1,
+            **described(model),
         )
 
     def holds(self, model: Any, cache: Any) -> bool:
@@ -253,6 +243,23 @@ def _hooks(model: Any) -> list[Any]:
     for module in model.modules():
         found += [module._forward_hooks, module._forward_pre_hooks]
     return found
+
+
+def described(model: Any) -> dict[str, Any]:
+    """What jobs of compiled passes say about a model: its sizes, its norm and its nonlinearities."""
+    config, epsilon = model.config, model.ln_f.eps
+    return {
+        "layers": config.n_layer,
+        "d_model": config.d_model,
+        "d_position": config.d_position,
+        "heads": config.n_head,
+        "d_head": config.head_width,
+        "mlp": config.mlp_width,
+        "centred": config.norm == "layer",
+        "gelu": config.activation == "gelu",
+        "relu_stream": config.residual_activation == "relu",
+        "epsilon": torch.finfo(torch.float32).eps if epsilon is None else epsilon,
+    }
 
 
 def kept_at(config: Any, place: str) -> int:

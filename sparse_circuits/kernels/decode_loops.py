@@ -41,8 +41,7 @@ from sparse_circuits.kernels.decode_table import (
     VALUES,
     Q,
 )
-from sparse_circuits.kernels.floats import gelu
-from sparse_circuits.kernels.position_loops import keep_largest, norm_row, weigh
+from sparse_circuits.kernels.position_loops import activate, keep_largest, norm_row, weigh
 
 FLOAT, WORD = 4, 4 * LANES
 _ZERO = np.float32(0)
@@ -234,12 +233,7 @@ def _block(job, table, kept, guesses, row, position, positions, residual, a, b, 
     _read(job, table, residual, NORM_2, positions, NORM_P2, a)
     keep_largest(a, read, kept[MLP_IN], guesses, MLP_IN, keys)
     _multiply(table, C_FC, a, read, b, mlp)
-    if job.gelu:
-        for j in range(mlp):
-            b[j] = gelu(b[j])
-    else:
-        for j in range(mlp):
-            b[j] = _ZERO if b[j] <= _ZERO else b[j]
+    activate(b, mlp, job.gelu)
     keep_largest(b, mlp, kept[NEURON], guesses, NEURON, keys)
     _multiply(table, MLP_PROJ, b, mlp, a, d_model)
     keep_largest(a, d_model, kept[MLP_OUT], guesses, MLP_OUT, keys)

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from sparse_circuits.config import ABS_TOPK_SITES, GPTConfig
+from sparse_circuits.config import ABS_TOPK_SITES
 from sparse_circuits.kernels import decode_table, folded_table
-from sparse_circuits.kernels.decode import kept_at
+from sparse_circuits.kernels.decode import described, kept_at
 from sparse_circuits.kernels.jobs import at, job_type, start
 from sparse_circuits.kernels.kept import Loops
 
@@ -29,16 +29,17 @@ _JOB = job_type(
 class Table:
     """What is left of a model: the lines of `folded_table`, and the tensors whose addresses stand in them."""
 
-    config: GPTConfig
-    epsilon: float
+    model: Any
+    """The `GPT`."""
     wte: Float[Tensor, "V D"]
     wpe: Float[Tensor, "T D"] | None
     lines: np.ndarray = field(init=False)
     owned: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.lines = np.zeros((self.config.n_layer, folded_table.COLUMNS), np.int64)
-        self.kept = np.array([kept_at(self.config, place) for place in ABS_TOPK_SITES])
+        config = self.model.config
+        self.lines = np.zeros((config.n_layer, folded_table.COLUMNS), np.int64)
+        self.kept = np.array([kept_at(config, place) for place in ABS_TOPK_SITES])
 
     def put(self, layer: int, column: int, tensor: Tensor | None) -> None:
         """Note where a tensor lies, and keep it alive."""
@@ -49,7 +50,7 @@ class Table:
 
     def last_residuals(self, tokens: Int64[Tensor, "rows T"], last: Int64[Tensor, "rows"]) -> Float[Tensor, "rows D"]:
         """The residual stream before the final norm at each row's `last` token."""
-        config, residuals = self.config, torch.empty(len(tokens), self.config.d_model)
+        residuals = torch.empty(len(tokens), self.model.config.d_model)
         tokens, last = tokens.contiguous(), last.contiguous()
         job = _JOB(
             table=self.lines.ctypes.data,
@@ -59,22 +60,13 @@ class Table:
             wte=at(self.wte),
             wpe=at(self.wpe),
             residuals=at(residuals),
-            layers=config.n_layer,
-            d_model=config.d_model,
-            d_position=config.d_position,
-            heads=config.n_head,
-            d_head=config.head_width,
-            mlp=config.mlp_width,
             width=tokens.shape[1],
             longest=int(last.max()) + 1,
             most_heads=max(1, int(self.lines[:, folded_table.HEADS].max())),
             scheme=decode_table.LEARNED if self.wpe is not None else decode_table.NO_POSITIONS,
-            centred=config.norm == "layer",
-            gelu=config.activation == "gelu",
-            relu_stream=config.residual_activation == "relu",
-            epsilon=self.epsilon,
             total=len(tokens),
             claim=1,
+            **described(self.model),
         )
         run: Any = job
         start(loops.last_residuals, run)

@@ -29,7 +29,6 @@ from sparse_circuits.kernels.decode_table import (
 )
 from sparse_circuits.kernels.decode_table import NEURON as NEURON_PLACE
 from sparse_circuits.kernels.decode_table import Q as Q_PLACE
-from sparse_circuits.kernels.floats import gelu
 from sparse_circuits.kernels.folded_table import (
     ACTS,
     AT_REST,
@@ -58,7 +57,7 @@ from sparse_circuits.kernels.folded_table import (
     WRITTEN,
     Q,
 )
-from sparse_circuits.kernels.position_loops import keep_largest, norm_row, weigh
+from sparse_circuits.kernels.position_loops import activate, keep_largest, norm_row, weigh
 
 FLOAT = 4
 _ZERO = np.float32(0)
@@ -135,8 +134,7 @@ def _write(job, line, row, k, k_stream, guesses, place, place_stream, keys, foun
         for i in range(line[WRITES]):
             stream[channel[i]] += found[i]
     if job.relu_stream:
-        for j in range(d_model):
-            stream[j] = _ZERO if stream[j] <= _ZERO else stream[j]
+        activate(stream, d_model, False)
     keep_largest(stream, d_model, k_stream, guesses, place_stream, keys)
 
 
@@ -229,12 +227,8 @@ def _mlp(job, line, stream, length, asking, kept, guesses, space):
                     moved = True
             if not moved:
                 _copy(line[AT_REST - MLP], job.mlp, computed)
-            elif job.gelu:
-                for j in range(job.mlp):
-                    computed[j] = gelu(computed[j])
             else:
-                for j in range(job.mlp):
-                    computed[j] = _ZERO if computed[j] <= _ZERO else computed[j]
+                activate(computed, job.mlp, job.gelu)
             count = line[NEURONS - MLP]
             _stay(computed, job.mlp, kept[NEURON_PLACE], line[NEURON - MLP], count, guesses, NEURON_PLACE, keys, found)
             _copy(line[MLP_REST - MLP], job.d_model, row)

@@ -8,7 +8,7 @@ from numba import njit
 from sparse_circuits.kernels.bits import kept_of, keys_of
 from sparse_circuits.kernels.claims import pointer
 from sparse_circuits.kernels.exponential import exponential
-from sparse_circuits.kernels.floats import widened
+from sparse_circuits.kernels.floats import gelu, widened
 
 _MAGNITUDE, _CEILING, _STRIDE = np.int32(0x7FFFFFFF), np.int32(0x7F800001), 1 << 18
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -41,6 +41,18 @@ def norm_row(weight_at, bias_at, centred, epsilon, x, n, y):
     if bias_at != 0:
         for j in range(n):
             y[j] += bias[j]
+
+
+@njit
+@no_type_check
+def activate(x, n, is_gelu):
+    """GELU or else ReLU of the first n entries of x, in place."""
+    if is_gelu:
+        for j in range(n):
+            x[j] = gelu(x[j])
+    else:
+        for j in range(n):
+            x[j] = _ZERO if x[j] <= _ZERO else x[j]
 
 
 @njit
