@@ -56,6 +56,11 @@ def require_choices(config: Any) -> None:
             _typed(hint, getattr(config, name), name)
 
 
+def part_of(command: Any, kind: type[T]) -> T:
+    """The settings of the dataclass `kind`, out of a command that adds flags of its own to them."""
+    return kind(**{field.name: getattr(command, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+
 def nearest(name: str, choices: Sequence[str]) -> str:
     """A sentence piece naming the closest choice and all of them, for error messages."""
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)

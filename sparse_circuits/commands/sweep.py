@@ -1,6 +1,5 @@
 """`sparse-circuits sweep`: circuit size against target loss, as tables, data and a plot."""
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from sparse_circuits.circuits.sweep.config import SweepConfig
 from sparse_circuits.config import PruneConfig
-from sparse_circuits.fields import require
+from sparse_circuits.fields import part_of, require
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def run(command: Command) -> None:
         command.settings is not None or command.config.target_loss == PruneConfig().target_loss,
         "--target-loss is for one circuit; a sweep's targets are given by --targets",
     )
-    config = SweepConfig(**{field.name: getattr(command, field.name) for field in dataclasses.fields(SweepConfig)})
+    config = part_of(command, SweepConfig)
     try:
         found = sweep(config, command.workers, progress=True)
     except KeyboardInterrupt:

@@ -1,12 +1,12 @@
 """`sparse-circuits tune`: the settings of pruning with which circuits are smallest, as a table, data and a plot."""
 
-import dataclasses
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparse_circuits.circuits.tune.config import TuneConfig
+from sparse_circuits.fields import part_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def run(command: Command) -> None:
     from sparse_circuits.circuits.tune.table import print_tuned, to_json
     from sparse_circuits.files import atomic_write, write_json
 
-    config = TuneConfig(**{field.name: getattr(command, field.name) for field in dataclasses.fields(TuneConfig)})
+    config = part_of(command, TuneConfig)
     try:
         found = tune(config, command.workers, progress=True)
     except KeyboardInterrupt:

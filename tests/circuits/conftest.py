@@ -1,17 +1,13 @@
 """Models small enough to know by heart: random ones, empty ones to write weights into, and one that copies quotes."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
+from small_models import packed_programs, plainly
 
-from sparse_circuits import kernels
 from sparse_circuits.circuits.means import Means, node_means
 from sparse_circuits.config import GPTConfig
-from sparse_circuits.corpus.build import pack_sources
-from sparse_circuits.corpus.config import CorpusConfig
-from sparse_circuits.corpus.idioms import program
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template
@@ -26,11 +22,8 @@ def plain_kernels() -> Iterator[None]:
 
     On one thread: models this small only wait for each other's threads on a busy machine.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with kernels.use("reference"):
+    with plainly():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
@@ -133,14 +126,4 @@ def quote_means(quote_model: GPT, letters: Tokenizer) -> Means:
 @pytest.fixture(scope="session")
 def letter_corpus(tmp_path_factory: pytest.TempPathFactory, letters: Tokenizer) -> PackedCorpus:
     """Generated programs, a token a byte."""
-
-    class Programs:
-        name = "programs"
-        left_out: dict[str, int] = {}  # noqa: RUF012
-
-        def documents(self) -> Iterator[str]:
-            return (program(0, index) for index in range(40))
-
-    out: Path = tmp_path_factory.mktemp("corpora") / "letters"
-    pack_sources(CorpusConfig(out=out, validation_fraction=0.3), [Programs()], letters)
-    return PackedCorpus.load(out)
+    return packed_programs(tmp_path_factory.mktemp("corpora") / "letters", letters, 40)

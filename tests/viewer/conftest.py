@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import torch
 from playwright.sync_api import Browser, Page, sync_playwright
 from small_circuits import Served, small_circuit
+from small_models import plainly
 
 from sparse_circuits import kernels
 from sparse_circuits.circuits.circuit import Circuit
@@ -21,11 +21,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 @pytest.fixture(autouse=True)
 def plain_kernels() -> Iterator[None]:
     """One thread, and kernels that need no compiling."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with kernels.use("reference"):
+    with plainly():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
