@@ -49,8 +49,9 @@ class Projected(NamedTuple):
 def total_square(gradients: Sequence[Tensor]) -> float:
     """The sum of squares of all entries of all tensors, added up in float64."""
     compiled = [g for g in gradients if _compiles(g)]
-    others = [g for g in gradients if not _compiles(g)]
-    total = math.fsum(float(g.detach().double().square().sum()) for g in others)
+    # All sums are made before any is read: a GPU is waited for once.
+    others = [g.detach().double().square().sum() for g in gradients if not _compiles(g)]
+    total = math.fsum(torch.stack(others).tolist()) if others else 0.0
     if compiled:
         from sparse_circuits.kernels import update_cpu
 
@@ -89,6 +90,8 @@ def adamw_(
         from sparse_circuits.kernels import update_cpu
 
         update_cpu.adamw_(update_cpu.Tensors.of(parameter, gradient, exp_avg, exp_avg_sq), rates)
+    elif not live and _on_gpu(parameter, gradient, exp_avg, exp_avg_sq):
+        _adamw_on_gpu_(parameter, gradient, exp_avg, exp_avg_sq, rates)
     else:
         adamw_reference_(parameter, gradient, exp_avg, exp_avg_sq, rates)
 
