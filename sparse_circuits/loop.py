@@ -16,22 +16,37 @@ stopped.
 import contextlib
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from sparse_circuits.config import LoopConfig
 from sparse_circuits.errors import Diverged, InputError
-from sparse_circuits.kernels.update import total_square
+from sparse_circuits.kernels.graphs import Recorder
+from sparse_circuits.kernels.update import squares, total_square
 from sparse_circuits.optimizer import AdamW, Projection
 from sparse_circuits.sparsity import learning_rate_at
 
 RMS_FLOOR = 1e-5
 """Added to the gradient RMS before dividing, as the released training script does."""
+
+
+class Recordable(NamedTuple):
+    """The loss of a step as a function of tensors alone, which a GPU can run as one graph."""
+
+    key: Hashable
+    """The function is the same as long as this is."""
+    tokens: Int64[Tensor, "B T"]
+    """Its argument in this step."""
+    loss: Callable[[Tensor], tuple[Tensor, dict[str, Tensor]]]
+    """The scalar loss, and scalars to log."""
+    figures: dict[str, float]
+    """Others to log."""
 
 
 @runtime_checkable
@@ -49,6 +64,9 @@ class Objective(Protocol):
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         """The scalar loss of step `step` (0-based), and figures to log."""
+
+    def recordable(self, step: int) -> Recordable | None:
+        """The same in another form, where it has one."""
 
     def projections(self, step: int) -> Mapping[str, Projection]:
         """What the update of step `step` keeps of which parameter."""
@@ -80,10 +98,14 @@ class StepLog:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-def autocast(precision: str, device: torch.device | str) -> AbstractContextManager[object]:
-    """The context in which matrix products have `precision` ("bf16" or "fp32")."""
+def autocast(precision: str, device: torch.device | str, cache: bool = True) -> AbstractContextManager[object]:
+    """The context in which matrix products have `precision` ("bf16" or "fp32").
+
+    Args:
+        cache: keep the rounded weights until the context ends.
+    """
     if precision == "bf16":
-        return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+        return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, cache_enabled=cache)
     return contextlib.nullcontext()
 
 
@@ -98,6 +120,9 @@ class Loop:
         self._optimizer = AdamW(self._parameters, objective.decays, config)
         self._problems = [list(names) for names in objective.problems()]
         self._rms = [0.0] * len(self._problems)
+        self._device = next(iter(self._parameters.values())).device
+        self._recorder: Recorder[tuple[Tensor, list[Tensor | None], list[str]]] = Recorder()
+        self._tokens: Tensor | None = None  # where a recorded step reads
 
     def __iter__(self) -> Iterator[StepLog]:
         while self.step < self.config.steps:
@@ -105,17 +130,9 @@ class Loop:
 
     def _run_step(self) -> StepLog:
         started = time.perf_counter()
-        device = next(iter(self._parameters.values())).device
-        with autocast(self.config.precision, device):
-            loss, figures = self.objective.loss(self.step)
-        value = float(loss.detach())
-        if not math.isfinite(value) or value > self.objective.loss_limit():
-            raise Diverged(self._loss_trouble(value))
-        for parameter in self._parameters.values():
-            parameter.grad = None
-        loss.backward()
+        recordable = self.objective.recordable(self.step) if self._device.type == "cuda" else None
+        value, figures, measured = self._differentiate() if recordable is None else self._replay(recordable)
         live = self.objective.live(self.step)
-        measured = [self._gradient_rms(names) for names in self._problems]
         # Gradients that lack most entries say little of the RMS of all of them; the last whole ones' does.
         self._rms = self._rms if live else measured
         scales = {
@@ -131,21 +148,65 @@ class Loop:
         rms = math.sqrt(sum(value**2 for value in self._rms) / len(self._rms))
         return StepLog(self.step, value, learning_rate, rms, time.perf_counter() - started, figures)
 
+    def _differentiate(self) -> tuple[float, dict[str, float], list[float]]:
+        """The loss, figures to log and the gradient RMS of each problem; the gradients are in the parameters."""
+        with autocast(self.config.precision, self._device):
+            loss, figures = self.objective.loss(self.step)
+        value = self._checked(float(loss.detach()))
+        for parameter in self._parameters.values():
+            parameter.grad = None
+        loss.backward()
+        totals = [total_square(self._gradients(names)) for names in self._problems]
+        return value, figures, self._root_means(totals)
+
+    def _replay(self, recordable: Recordable) -> tuple[float, dict[str, float], list[float]]:
+        """The same on a GPU, for which the host waits once: when the results are read."""
+        tokens = recordable.tokens
+        if self._tokens is None or self._tokens.shape != tokens.shape:
+            self._tokens = tokens.clone()
+        held = self._tokens.copy_(tokens)
+
+        def differentiate() -> tuple[Tensor, list[Tensor | None], list[str]]:
+            for parameter in self._parameters.values():
+                parameter.grad = None
+            # A recording must round the weights anew, as they will have changed.
+            with autocast(self.config.precision, self._device, cache=False):
+                loss, figures = recordable.loss(held)
+            loss.backward()
+            totals = [torch.stack([squares(g) for g in self._gradients(names)]).sum() for names in self._problems]
+            numbers = torch.stack([each.detach().double() for each in (loss, *figures.values(), *totals)])
+            return numbers, [parameter.grad for parameter in self._parameters.values()], list(figures)
+
+        numbers, gradients, names = self._recorder((recordable.key, tuple(tokens.shape)), differentiate)
+        for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
+            parameter.grad = gradient
+        value, *others = numbers.tolist()
+        found = dict(zip(names, others, strict=False))
+        return self._checked(value), recordable.figures | found, self._root_means(others[len(names) :])
+
+    def _checked(self, loss: float) -> float:
+        if not math.isfinite(loss) or loss > self.objective.loss_limit():
+            raise Diverged(self._loss_trouble(loss))
+        return loss
+
     def _learning_rate(self) -> float:
         density, final = self.objective.schedule(self.step)
         progress = (self.step + 0.5) / self.config.steps
         factor = learning_rate_at(progress, self.config.warmup, density, final)
         return self.config.learning_rate * factor
 
-    def _gradient_rms(self, names: Collection[str]) -> float:
-        """RMS of the gradient over these parameters together."""
-        parameters = [self._parameters[name] for name in names]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        count = sum(p.numel() for p in parameters)
-        rms = math.sqrt(total_square(gradients) / count)
-        if not math.isfinite(rms):
+    def _gradients(self, names: Collection[str]) -> list[Tensor]:
+        """The gradients of these parameters, of those that have one."""
+        found = (self._parameters[name].grad for name in names)
+        return [gradient for gradient in found if gradient is not None]
+
+    def _root_means(self, totals: Sequence[float]) -> list[float]:
+        """The gradient RMS of each problem, from its sum of squares."""
+        counts = [sum(self._parameters[name].numel() for name in names) for names in self._problems]
+        found = [math.sqrt(total / count) for total, count in zip(totals, counts, strict=True)]
+        if not all(map(math.isfinite, found)):
             raise Diverged(self._gradient_trouble())
-        return rms
+        return found
 
     def _gradient_scale(self, rms: float) -> float:
         """What the gradients are multiplied by."""

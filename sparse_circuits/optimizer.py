@@ -9,13 +9,16 @@ stay away until the next full update. It goes with a gradient that is computed f
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from sparse_circuits.config import LoopConfig
-from sparse_circuits.kernels.update import adamw_, adamw_project_
+from sparse_circuits.kernels.update import adamw_, adamw_project_, on_gpu
+
+if TYPE_CHECKING:
+    from sparse_circuits.kernels.update_gpu import Update
 
 
 class Projection(NamedTuple):
@@ -36,6 +39,7 @@ class AdamW:
         self.exp_avg = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.exp_avg_sq = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self._forced: dict[str, int] = {}  # what `adamw_project_` told last time, which makes the next one quicker
+        self._on_gpu: Update | None = None
 
     def update(
         self,
@@ -53,6 +57,9 @@ class AdamW:
             projections: what is kept of which parameter afterwards.
             live: parameters of which only the nonzeros move; their zeros keep their moments.
         """
+        if not live and self.parameters and on_gpu(*self.parameters.values()):
+            self._update_on_gpu(step, learning_rate, scales, projections)
+            return
         for name, parameter in self.parameters.items():
             gradient = parameter.grad
             if gradient is None:
@@ -75,3 +82,21 @@ class AdamW:
                 rates |= projection._asdict()
                 told = adamw_project_(*tensors, **rates, forced=self._forced.get(name, 0))
                 self._forced[name] = told.forced
+
+    def _update_on_gpu(
+        self, step: int, learning_rate: float, scales: Mapping[str, float], projections: Mapping[str, Projection]
+    ) -> None:
+        from sparse_circuits.kernels.gpu import rates_of
+        from sparse_circuits.kernels.update_gpu import Due, Update
+
+        beta1, beta2 = self.config.beta1, self.config.beta2
+        if self._on_gpu is None:
+            moments = list(self.exp_avg.values()), list(self.exp_avg_sq.values())
+            self._on_gpu = Update(
+                list(self.parameters.values()), *moments, beta1=beta1, beta2=beta2, epsilon=self.config.epsilon
+            )
+        dues = [
+            Due(rates_of(step, learning_rate, beta1, beta2, self.decay[name], scales[name]), *projections.get(name, ()))
+            for name in self.parameters
+        ]
+        self._on_gpu(dues, [parameter.grad for parameter in self.parameters.values()])

@@ -21,7 +21,7 @@ from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.kernels.fused import cross_entropy
 from sparse_circuits.kernels.products import SparseMatrix, worthwhile
 from sparse_circuits.linear import Linear
-from sparse_circuits.loop import autocast
+from sparse_circuits.loop import Recordable, autocast
 from sparse_circuits.model import GPT
 from sparse_circuits.optimizer import Projection
 from sparse_circuits.sparsity import density_at, nonzero_count, project_topk_
@@ -65,8 +65,19 @@ class Pretraining:
         return (step + 1) / self.config.loop.steps
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        tokens = self.begin(step)
-        return next_token_loss(self.model(tokens[:, :-1]), tokens[:, 1:]), {"density": self.density(step)}
+        total, found = self.loss_of(self.begin(step), step)
+        # One wait for a GPU, not many.
+        values = torch.stack([value.detach() for value in found.values()]).tolist() if found else []
+        return total, {"density": self.density(step), **dict(zip(found, values, strict=True))}
+
+    def recordable(self, step: int) -> Recordable | None:
+        return Recordable(
+            (), self.begin(step), lambda tokens: self.loss_of(tokens, step), {"density": self.density(step)}
+        )
+
+    def loss_of(self, tokens: Int64[Tensor, "B T1"], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of step `step` on `tokens`, and what it is made of."""
+        return next_token_loss(self.model(tokens[:, :-1]), tokens[:, 1:]), {}
 
     def begin(self, step: int) -> Int64[Tensor, "B T1"]:
         """The tokens of step `step`, for which the layers know what gradients are wanted."""

@@ -59,6 +59,9 @@ class Linear:
     def schedule(self, step: int) -> tuple[float | None, float | None]:
         return self.densities
 
+    def recordable(self, step: int) -> None:
+        return None
+
     def loss_limit(self) -> float:
         return self.limit
 

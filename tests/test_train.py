@@ -20,6 +20,7 @@ from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.fields import to_json
 from sparse_circuits.files import locked
 from sparse_circuits.kernels.products import SparseMatrix
+from sparse_circuits.loop import Loop
 from sparse_circuits.model import GPT, sinusoids
 from sparse_circuits.pretraining import Pretraining, next_token_loss, project
 from sparse_circuits.sparsity import density_at, learning_rate_at
@@ -361,3 +362,19 @@ def test_batches_are_drawn_by_step_and_seed(packed_corpus: PackedCorpus, tmp_pat
     expected = next_token_loss(model(torch.from_numpy(batch[:, :-1])), torch.from_numpy(batch[:, 1:]))
     assert objective.loss(7)[0].item() == expected.item()
     assert objective.loss(8)[0].item() != expected.item()
+
+
+def test_a_step_in_the_form_for_gpus_is_the_same_step(packed_corpus: PackedCorpus, tmp_path: Path) -> None:
+    config = settings(packed_corpus, tmp_path / "run", steps=4)
+    steps = []
+    for recordable in (False, True):
+        model = GPT(dataclasses.replace(config.model, vocab_size=packed_corpus.tokenizer.vocab_size), seed=2)
+        objective = Pretraining(model, packed_corpus, config)
+        loop = Loop(objective, config.loop)
+        form = objective.recordable(0)
+        step = loop._replay(form) if recordable else loop._differentiate()
+        steps.append((*step, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}))
+    (loss, figures, rms, gradients), (other_loss, other_figures, other_rms, others) = steps
+    assert (loss, figures) == (other_loss, other_figures)
+    assert other_rms == pytest.approx(rms, rel=1e-6)
+    torch.testing.assert_close(gradients, others, rtol=0, atol=0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from sparse_circuits import checkpoint
@@ -28,6 +29,7 @@ from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, to_json
 from sparse_circuits.files import read_json
+from sparse_circuits.loop import Recordable
 from sparse_circuits.model import GPT
 from sparse_circuits.pretraining import Pretraining
 from sparse_circuits.train import Training, conduct, stored_config
@@ -166,8 +168,12 @@ class Bridging(Pretraining):
         chosen = torch.randperm(len(every), generator=generator)[:count].tolist()
         return [every[number] for number in sorted(chosen)]
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        tokens, terms, sites = self.begin(step), self.bridging.terms, self.sites(step)
+    def recordable(self, step: int) -> Recordable | None:
+        # Other sites in each step are another loss in each step.
+        return super().recordable(step) if self._sites_per_step == len(self.bridge.sites) else None
+
+    def loss_of(self, tokens: Int64[Tensor, "B T1"], step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        terms, sites = self.bridging.terms, self.sites(step)
         passes = run_passes(
             self.bridge,
             tokens[:, :-1],
@@ -176,10 +182,7 @@ class Bridging(Pretraining):
             encode_rest=terms.encode_nmse > 0,
             decode_rest=terms.decode_nmse > 0,
         )
-        scale = len(self.bridge.sites) / len(sites)
-        total, found = loss_terms(passes, tokens[:, 1:], terms, scale)
-        values = torch.stack([value.detach() for value in found.values()]).tolist()  # one wait for a GPU, not many
-        return total, {"density": self.density(step), **dict(zip(found, values, strict=True))}
+        return loss_terms(passes, tokens[:, 1:], terms, len(self.bridge.sites) / len(sites))
 
 
 def pass_counts(sites: int, config: BridgeConfig) -> tuple[float, float]:

@@ -215,6 +215,9 @@ class _Binarising:
     def live(self, step: int) -> Collection[str]:
         return ()
 
+    def recordable(self, step: int) -> None:
+        return None
+
     def loss_limit(self) -> float:
         return 1e6
 

@@ -158,6 +158,9 @@ class MaskLearning:
     def live(self, step: int) -> tuple[str, ...]:
         return ()
 
+    def recordable(self, step: int) -> None:
+        return None
+
     def loss_limit(self) -> float:
         return 1e6 + sum(self.prices) * self.space.total
 

@@ -147,7 +147,7 @@ def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: in
     if not weight.numel():
         return
     matrix = weight.detach().contiguous()
-    search = _Search(matrix, k)
+    search = _Search(matrix, torch.full((), k, dtype=torch.int64, device=matrix.device))
     search.count(0)
     search.finish(min_per_row, min_per_column)
     if matrix.data_ptr() != weight.data_ptr():
@@ -158,15 +158,19 @@ def project_topk_(weight: Float[Tensor, "rows columns"], k: int, min_per_row: in
 class _Search:
     """The search for the k-th key of a contiguous matrix, and what it writes down on the device."""
 
-    def __init__(self, matrix: Float[Tensor, "rows columns"], k: int):
+    def __init__(self, matrix: Float[Tensor, "rows columns"], k: Int64[Tensor, ""]):
         self.matrix, self.k = matrix, k
         self.unit, self.infinity, self.shifts = FORMATS[matrix.dtype]
         self.programs, self.share = _shares(matrix)
-        self.counts = torch.zeros(len(self.shifts), BINS, dtype=torch.int64, device=matrix.device)
+        levels = len(self.shifts)
+        # One piece of memory, so that one launch clears all.
+        sizes = levels * BINS, 2 * levels, self.programs * BINS // 2
+        counts, state, partial = torch.zeros(sum(sizes), dtype=torch.int64, device=matrix.device).split(sizes)
+        self.counts = counts.view(levels, BINS)
         # Of each level the key with which its bins begin, and how many keys are above them.
-        self.state = torch.zeros(len(self.shifts), 2, dtype=torch.int64, device=matrix.device)
+        self.state = state.view(levels, 2)
         # The counts of the last level, of each program alone.
-        self.partial = torch.zeros(self.programs, BINS, dtype=torch.int32, device=matrix.device)
+        self.partial = partial.view(torch.int32).view(self.programs, BINS)
         self.forced: Tensor | None = None
 
     def count(self, level: int) -> None:
@@ -215,53 +219,61 @@ class _Search:
         launch(gpu_topk.columns, -(-columns // width), *tensors, rows, columns, picks, **constants, num_warps=warps)
 
 
+class Told(NamedTuple):
+    """What an update is told anew in each step. It lies on the device, so that the launches are always the same."""
+
+    rates: Float[Tensor, "4"]
+    """fp32: see `rates_of`."""
+    k: Int64[Tensor, ""] | None = None
+    """How many entries stay; None for no projection."""
+
+
+def rates_of(
+    step: int, learning_rate: float, beta1: float, beta2: float, weight_decay: float, scale: float
+) -> tuple[float, float, float, float]:
+    """The numbers of update `step` (from 1): what multiplies gradient and weight, and AdamW's two corrections."""
+    decay, step_size = 1 - learning_rate * weight_decay, learning_rate / (1 - beta1**step)
+    return scale, decay, math.sqrt(1 - beta2**step), step_size
+
+
 def adamw_project_(
     parameter: Float[Tensor, "..."],
     gradient: Float[Tensor, "..."],
     exp_avg: Float[Tensor, "..."],
     exp_avg_sq: Float[Tensor, "..."],
+    told: Told,
     *,
-    step: int,
-    learning_rate: float,
     beta1: float,
     beta2: float,
     epsilon: float,
-    weight_decay: float,
-    scale: Float[Tensor, ""],
-    k: int | None = None,
     min_per_row: int = 0,
     min_per_column: int = 0,
 ) -> None:
-    """The update of `torch.optim.AdamW` on `scale` times the gradient, in place, and then `project_topk_` to k entries.
+    """The update of `torch.optim.AdamW` on the scaled gradient, in place, and then `project_topk_` to `told.k` entries.
 
     Args:
         parameter: fp32, contiguous, as are both moments.
-        step: the number of this update, from 1.
-        scale: on the parameter's device, so that the host need not know it.
-        k: how many entries stay; None, or all of them, for no projection. The minimums must fit into it.
+        told: on the parameter's device. The minimums must fit into its k, and k must be smaller than the parameter.
 
     Raises:
-        InputError: a tensor has another dtype, shape, device or layout than it should, or step is below 1.
+        InputError: a tensor has another dtype, shape, device or layout than it should.
     """
-    _check_moments(parameter, gradient, exp_avg, exp_avg_sq, scale, step)
+    _check_update(parameter, gradient, exp_avg, exp_avg_sq, told)
     if not parameter.numel():
         return
     from sparse_circuits.kernels import gpu_arithmetic
 
     matrix = parameter.detach().view(parameter.shape[0] if parameter.ndim == 2 else 1, -1)
     size = matrix.numel()
-    search = _Search(matrix, k) if k is not None and k < size else None
+    search = None if told.k is None else _Search(matrix, told.k)
     programs, share = _shares(matrix)
-    tensors = matrix, gradient.detach().contiguous(), exp_avg, exp_avg_sq, scale, search.counts if search else None
+    tensors = matrix, gradient.detach().contiguous(), exp_avg, exp_avg_sq, told.rates, search.counts if search else None
     rates: dict[str, Any] = {
-        "decay": 1 - learning_rate * weight_decay,
         "first_decay": beta1,
         "first_rate": 1 - beta1,
         "second_decay": beta2,
         "second_rate": 1 - beta2,
-        "correction": math.sqrt(1 - beta2**step),
         "epsilon": epsilon,
-        "step_size": learning_rate / (1 - beta1**step),
     }
     constants = {"SHIFT": FORMATS[torch.float32].shifts[0], "INFINITY": FORMATS[torch.float32].infinity}
     constants |= {"TILE": TILE, "BINS": BINS, "num_warps": _warps(TILE, 256)}
@@ -273,9 +285,7 @@ def adamw_project_(
     _changed(parameter, exp_avg, exp_avg_sq)
 
 
-def _check_moments(
-    parameter: Tensor, gradient: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, scale: Tensor, step: int
-) -> None:
+def _check_update(parameter: Tensor, gradient: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, told: Told) -> None:
     expected = f"torch.float32 of shape {tuple(parameter.shape)} on {parameter.device}"
     tensors = {"parameter": parameter, "gradient": gradient, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
     for what, tensor in tensors.items():
@@ -284,12 +294,15 @@ def _check_moments(
             raise InputError(f"adamw_project_: {what} is {found}, expected {expected}")
         if tensor is not gradient and not tensor.is_contiguous():
             raise InputError(f"adamw_project_: {what} is changed in place and must be contiguous: call .contiguous()")
-    if scale.device != parameter.device or scale.numel() != 1:
-        raise InputError(
-            f"adamw_project_: scale has {scale.numel()} numbers on {scale.device}, expected one on {parameter.device}"
-        )
-    if step < 1:
-        raise InputError(f"adamw_project_: step is {step}, but counts from 1 with the update being made")
+    numbers = (("rates", told.rates, torch.float32, 4), ("k", told.k, torch.int64, 1))
+    for what, told_numbers, dtype, count in numbers:
+        if told_numbers is None:
+            continue
+        found = f"{told_numbers.numel()} of {told_numbers.dtype} on {told_numbers.device}"
+        if found != f"{count} of {dtype} on {parameter.device}" or not told_numbers.is_contiguous():
+            raise InputError(
+                f"adamw_project_: the numbers of {what} are {found}, expected {count} of {dtype} on {parameter.device}"
+            )
 
 
 def multiply(

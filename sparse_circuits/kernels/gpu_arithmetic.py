@@ -21,27 +21,28 @@ def adamw(
     gradient,
     exp_avg,
     exp_avg_sq,
-    scale,
+    told,
     counts,
     size,
     share,
     tiles,
-    decay,
     first_decay,
     first_rate,
     second_decay,
     second_rate,
-    correction,
     epsilon,
-    step_size,
     SHIFT: tl.constexpr,
     TILE: tl.constexpr,
     BINS: tl.constexpr,
     INFINITY: tl.constexpr,
 ):
-    """AdamW on fp32, in place; with `counts` also the first level of the search among the new magnitudes."""
+    """AdamW on fp32, in place; with `counts` also the first level of the search among the new magnitudes.
+
+    What changes from step to step is read from `told`: see `gpu.Told`.
+    """
     program = tl.program_id(0)
-    factor = tl.load(scale).to(tl.float32)
+    factor, decay = tl.load(told), tl.load(told + 1)
+    correction, step_size = tl.load(told + 2), tl.load(told + 3)
     found = tl.zeros((BINS,), tl.int32)
     for tile in range(program * share, tl.minimum((program + 1) * share, tiles)):
         first = tl.cast(tile, tl.int64) * TILE

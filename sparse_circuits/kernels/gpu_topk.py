@@ -293,7 +293,7 @@ def _tile(x, forced, tile, size, TILE: tl.constexpr, INFINITY: tl.constexpr):
     return bits, keys
 
 
-@triton.jit(do_not_specialize=["k", "share", "tiles"])
+@triton.jit(do_not_specialize=["share", "tiles"])
 @no_type_check
 def count(
     x,
@@ -315,15 +315,16 @@ def count(
 ):
     """A level of the search: the keys in the bin that the level before leads to, counted in narrower bins.
 
-    A program has `share` tiles in a row. Every program descends by itself; the first writes down where to: no kernel
-    waits for another, and the host for none. WIDER is the shift of the level before.
+    k is read from memory, since a recorded launch is the same every time. A program has `share` tiles in a row. Every
+    program descends by itself; the first writes down where to: no kernel waits for another, and the host for none.
+    WIDER is the shift of the level before.
     """
     program = tl.program_id(0)
     if partial is not None:
         partial += program * BINS
     low = program * 0
     if LEVEL > 0:
-        low, _, above, _ = _descend(counts, state, k, LEVEL - 1, WIDER, BINS)
+        low, _, above, _ = _descend(counts, state, tl.load(k), LEVEL - 1, WIDER, BINS)
         if program == 0:
             tl.store(state + 2 * LEVEL, low.to(tl.int64))
             tl.store(state + 2 * LEVEL + 1, above)
@@ -336,7 +337,7 @@ def count(
     flush(found, counts, partial, BINS)
 
 
-@triton.jit(do_not_specialize=["k", "share", "tiles"])
+@triton.jit(do_not_specialize=["share", "tiles"])
 @no_type_check
 def cut(
     x,
@@ -359,8 +360,9 @@ def cut(
     Of the keys equal to the threshold those before this program are in the `partial` counts of the programs before it.
     """
     program = tl.program_id(0)
-    t, place, above, equal = _descend(counts, state, k, LEVEL, 0, BINS)
-    needed = k - above
+    wanted = tl.load(k)
+    t, place, above, equal = _descend(counts, state, wanted, LEVEL, 0, BINS)
+    needed = wanted - above
     others = tl.arange(0, PROGRAMS)
     before = tl.load(partial + others * BINS + place, mask=others < program, other=0)
     seen = tl.sum(before.to(tl.int64), 0)

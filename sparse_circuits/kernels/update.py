@@ -50,13 +50,18 @@ def total_square(gradients: Sequence[Tensor]) -> float:
     """The sum of squares of all entries of all tensors, added up in float64."""
     compiled = [g for g in gradients if _compiles(g)]
     # All sums are made before any is read: a GPU is waited for once.
-    others = [g.detach().double().square().sum() for g in gradients if not _compiles(g)]
+    others = [squares(g) for g in gradients if not _compiles(g)]
     total = math.fsum(torch.stack(others).tolist()) if others else 0.0
     if compiled:
         from sparse_circuits.kernels import update_cpu
 
         total += update_cpu.total_square(compiled)
     return total
+
+
+def squares(gradient: Tensor) -> Float[Tensor, ""]:
+    """The sum of squares of all entries, in float64, on the gradient's device."""
+    return torch.linalg.vector_norm(gradient.detach(), dtype=torch.float64).square()
 
 
 @torch.no_grad()
@@ -90,7 +95,7 @@ def adamw_(
         from sparse_circuits.kernels import update_cpu
 
         update_cpu.adamw_(update_cpu.Tensors.of(parameter, gradient, exp_avg, exp_avg_sq), rates)
-    elif not live and _on_gpu(parameter, gradient, exp_avg, exp_avg_sq):
+    elif not live and on_gpu(parameter, gradient, exp_avg, exp_avg_sq):
         _adamw_on_gpu_(parameter, gradient, exp_avg, exp_avg_sq, rates)
     else:
         adamw_reference_(parameter, gradient, exp_avg, exp_avg_sq, rates)
@@ -137,7 +142,7 @@ def adamw_project_(
         minimums = sparsity._fitting_minimums(rows, columns, k, min_per_row, min_per_column)
         tensors = update_cpu.Tensors.of(parameter, gradient, exp_avg, exp_avg_sq)
         forced, counts = update_cpu.adamw_project_(tensors, rates, k, minimums, forced)
-    elif fits and not live and _on_gpu(parameter, gradient, exp_avg, exp_avg_sq):
+    elif fits and not live and on_gpu(parameter, gradient, exp_avg, exp_avg_sq):
         rows, columns = parameter.shape
         minimums = sparsity._fitting_minimums(rows, columns, k, min_per_row, min_per_column)
         _adamw_on_gpu_(parameter, gradient, exp_avg, exp_avg_sq, rates, k, *minimums)
@@ -178,25 +183,26 @@ def _adamw_on_gpu_(
 ) -> None:
     from sparse_circuits.kernels import gpu
 
+    device = parameter.device
+    numbers = gpu.rates_of(rates.step, rates.learning_rate, rates.beta1, rates.beta2, rates.weight_decay, rates.scale)
+    told = gpu.Told(
+        torch.tensor(numbers, device=device), None if k is None else torch.tensor(k, dtype=torch.int64, device=device)
+    )
     gpu.adamw_project_(
         parameter,
         gradient,
         exp_avg,
         exp_avg_sq,
-        step=rates.step,
-        learning_rate=rates.learning_rate,
+        told,
         beta1=rates.beta1,
         beta2=rates.beta2,
         epsilon=rates.epsilon,
-        weight_decay=rates.weight_decay,
-        scale=torch.full((), rates.scale, device=parameter.device),
-        k=k,
         min_per_row=min_per_row,
         min_per_column=min_per_column,
     )
 
 
-def _on_gpu(*tensors: Tensor) -> bool:
+def on_gpu(*tensors: Tensor) -> bool:
     """Whether the GPU's kernels are chosen, and can take tensors of this kind."""
     return (
         all(t.dtype == torch.float32 and t.is_contiguous() for t in tensors)

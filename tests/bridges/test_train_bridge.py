@@ -12,7 +12,7 @@ from small_runs import ctrl_c, interrupt_after, log_of, settings
 from sparse_circuits import checkpoint
 from sparse_circuits.bridges.bridge import Bridge
 from sparse_circuits.bridges.config import BridgeConfig, Terms
-from sparse_circuits.bridges.train import train_bridge
+from sparse_circuits.bridges.train import BridgeTraining, train_bridge
 from sparse_circuits.config import GPTConfig, SparsityConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
@@ -162,3 +162,26 @@ def test_runs_of_the_two_commands_are_not_mixed_up(
     (tmp_path / "run" / "train.json").write_text(json.dumps(described))
     with pytest.raises(InputError, match="was begun by train"):
         train_bridge(wanted, resume=True, progress=False)
+
+
+def test_a_step_in_the_form_for_gpus_is_the_same_step(packed_corpus: PackedCorpus, dense: Path, tmp_path: Path) -> None:
+    steps = []
+    for recordable in (False, True):
+        made = config(packed_corpus, dense, tmp_path, terms=Terms(decode_kl=0.5))
+        model = checkpoint.load(dense)
+        training = BridgeTraining(made, model, None, packed_corpus, resume=False, progress=False)
+        form = training.objective.recordable(0)
+        step = training.loop._replay(form) if recordable else training.loop._differentiate()
+        steps.append((*step, {name: p.grad for name, p in training.objective.parameters().items()}))
+    (loss, figures, rms, gradients), (other_loss, other_figures, other_rms, others) = steps
+    assert loss == pytest.approx(other_loss, rel=1e-6)
+    assert figures == pytest.approx(other_figures, rel=1e-6)
+    assert len(figures) > 6
+    assert other_rms == pytest.approx(rms, rel=1e-6)
+    torch.testing.assert_close(gradients, others, rtol=1e-6, atol=1e-9)
+
+
+def test_sites_drawn_anew_have_no_form_for_gpus(packed_corpus: PackedCorpus, dense: Path, tmp_path: Path) -> None:
+    made = config(packed_corpus, dense, tmp_path, sites_per_step=2)
+    training = BridgeTraining(made, checkpoint.load(dense), None, packed_corpus, resume=False, progress=False)
+    assert training.objective.recordable(0) is None

@@ -86,9 +86,9 @@ def call_everything() -> None:
     gpu.project_topk_(torch.empty(2048, 8192), 20000, 1, 1)
     gpu._Search(torch.empty(50000, 20, dtype=half), 60000)._force_columns(1)
     state = [torch.empty(300, 16) for _ in range(4)]
-    rates = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "epsilon": 0.1, "weight_decay": 0.1}
+    told = gpu.Told(torch.ones(4), torch.tensor(100))
     gpu._Search.finish = lambda *_: None  # type: ignore[method-assign]
-    gpu.adamw_project_(*state, step=1, scale=torch.ones(()), k=100, **rates)
+    gpu.adamw_project_(*state, told, beta1=0.9, beta2=0.95, epsilon=0.1)
     start, column = torch.zeros(2049, dtype=torch.int32), torch.zeros(4096, dtype=torch.int32)
     for positions, dtype, bias in ((1, half, True), (9, half, False), (4096, half, True), (4096, single, False)):
         x, added = torch.empty(positions, 2048, dtype=dtype), torch.empty(2048, dtype=dtype) if bias else None

@@ -30,6 +30,23 @@ def rates(beta1: float = 0.9) -> dict[str, float]:
     return {"learning_rate": 0.05, "beta1": beta1, "beta2": 0.95, "epsilon": 0.1, "weight_decay": 0.1}
 
 
+def update(
+    state: dict[str, Tensor],
+    step: int = 1,
+    scale: float = 1.0,
+    k: int | None = None,
+    minimums: tuple[int, int] = (0, 0),
+    **settings: float,
+) -> None:
+    """`gpu.adamw_project_` by `settings`, or those of `rates`."""
+    settings = settings or rates()
+    decay, learning_rate = settings.pop("weight_decay"), settings.pop("learning_rate")
+    numbers = gpu.rates_of(step, learning_rate, settings["beta1"], settings["beta2"], decay, scale)
+    kept = None if k is None else torch.tensor(k, device=DEVICE)
+    told = gpu.Told(torch.tensor(numbers, device=DEVICE), kept)
+    gpu.adamw_project_(**state, told=told, **settings, min_per_row=minimums[0], min_per_column=minimums[1])
+
+
 def torch_adamw(state: dict[str, Tensor], step: int, scale: float, beta1: float) -> list[Tensor]:
     """Parameter and moments after an update by torch.optim.AdamW, in float64."""
     parameter = torch.nn.Parameter(state["parameter"].double())
@@ -48,7 +65,7 @@ class TestAdamW:
     def test_is_that_of_torch(self, shape: tuple[int, ...], step: int, beta1: float) -> None:
         state = some_state(shape)
         expected = torch_adamw(state, step, 0.25, beta1)
-        gpu.adamw_project_(**state, step=step, scale=torch.tensor(0.25, device=DEVICE), **rates(beta1))
+        update(state, step, 0.25, **rates(beta1))
         for name, right in zip(("parameter", "exp_avg", "exp_avg_sq"), expected, strict=True):
             torch.testing.assert_close(state[name].double(), right, rtol=1e-6, atol=1e-6)
 
@@ -72,7 +89,7 @@ class TestAdamW:
         state["parameter"] += 2
         state["gradient"] += 4
         settings = {"learning_rate": 0.1, "beta1": 0.5, "beta2": 0.75, "epsilon": 2.0, "weight_decay": 0.5}
-        gpu.adamw_project_(**state, step=1, scale=torch.tensor(2.0, device=DEVICE), **settings)
+        update(state, 1, 2.0, **settings)
         assert [state[name].item() for name in ("exp_avg", "exp_avg_sq")] == [4.0, 16.0]
         assert state["parameter"].item() == pytest.approx(1.9 - 0.08)
 
@@ -86,9 +103,8 @@ class TestAdamW:
         state["gradient"][:, 30:] = 0
         state["exp_avg"][:, 30:] = 0
         unprojected = {name: tensor.clone() for name, tensor in state.items()}
-        common = {"step": 3, "scale": torch.ones((), device=DEVICE), **rates()}
-        gpu.adamw_project_(**unprojected, **common)
-        gpu.adamw_project_(**state, **common, k=k, min_per_row=minimums[0], min_per_column=minimums[1])
+        update(unprojected, 3)
+        update(state, 3, k=k, minimums=minimums)
         reference.project_topk_(unprojected["parameter"], k, *minimums)
         for name in NAMES:
             assert_same_bits(state[name], unprojected[name])
@@ -96,40 +112,42 @@ class TestAdamW:
     def test_without_momentum_the_mean_is_the_gradient(self) -> None:
         state = some_state((3,))
         state["exp_avg"] += 1e8
-        gpu.adamw_project_(**state, step=2, scale=torch.ones((), device=DEVICE), **rates(beta1=0.0))
+        update(state, 2, **rates(beta1=0.0))
         assert_same_bits(state["exp_avg"], state["gradient"])
 
     def test_a_vector_and_a_strided_gradient(self) -> None:
         state = some_state((6, 4))
         expected = {name: tensor.clone() for name, tensor in state.items()}
         state["gradient"] = state["gradient"].T.contiguous().T
-        common = {"step": 1, "scale": torch.ones((), device=DEVICE), **rates()}
-        gpu.adamw_project_(**state, **common, k=5)
-        flat = {name: tensor.view(-1) for name, tensor in expected.items()}
-        gpu.adamw_project_(**flat, **common, k=5)
+        update(state, k=5)
+        update({name: tensor.view(-1) for name, tensor in expected.items()}, k=5)
         assert_same_bits(state["parameter"], expected["parameter"])
 
     def test_what_is_not_a_number_stays_visible(self) -> None:
         state = some_state((4, 5))
         state["gradient"][2, 3] = torch.nan
-        gpu.adamw_project_(**state, step=1, scale=torch.ones((), device=DEVICE), k=2, **rates())
+        update(state, k=2)
         assert state["parameter"].isnan().nonzero().tolist() == [[2, 3]]
         assert (state["parameter"] != 0).sum() == 2
 
     def test_tells_autograd(self) -> None:
         state = some_state((2, 2))
         versions = {name: state[name]._version for name in NAMES}
-        gpu.adamw_project_(**state, step=1, scale=torch.ones((), device=DEVICE), **rates())
+        update(state)
         assert [state[name]._version > versions[name] for name in NAMES] == [True, False, True, True]
 
     def test_refuses_what_it_cannot_do(self, unannotated: None) -> None:
-        good = {**some_state((4, 5)), "step": 1, "scale": torch.ones((), device=DEVICE), **rates()}
+        told = gpu.Told(torch.ones(4, device=DEVICE), torch.tensor(3, device=DEVICE))
+        good = {**some_state((4, 5)), "told": told, "beta1": 0.9, "beta2": 0.95, "epsilon": 0.1}
         for bad, message in (
             ({"gradient": torch.zeros(5, 4, device=DEVICE)}, r"gradient is torch.float32 of shape \(5, 4\)"),
             ({"exp_avg": good["exp_avg"].bfloat16()}, "exp_avg is torch.bfloat16"),
             ({"exp_avg_sq": torch.zeros(5, 4, device=DEVICE).T}, "exp_avg_sq is changed in place and must be contig"),
-            ({"scale": torch.ones(2, device=DEVICE)}, "scale has 2 numbers"),
-            ({"step": 0}, "step is 0, but counts from 1"),
+            (
+                {"told": told._replace(rates=torch.ones(3, device=DEVICE))},
+                "the numbers of rates are 3 of torch.float32",
+            ),
+            ({"told": told._replace(k=torch.ones((), device=DEVICE))}, "the numbers of k are 1 of torch.float32"),
         ):
             with pytest.raises(InputError, match=f"adamw_project_: {message}"):
                 gpu.adamw_project_(**good | bad)
