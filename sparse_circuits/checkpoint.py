@@ -1,8 +1,7 @@
 """The model folder, and the only code that knows it.
 
 - `config.json`: the GPTConfig and the format's version.
-- `model.safetensors`: every tensor of the state dict, float32, or float16 where that holds all its values. One with
-  fewer than a quarter nonzero is stored as its nonzero values and their flat positions. All ways are exact to the bit.
+- `model.safetensors`: every tensor of the state dict, exact to the bit, as `storage` packs it.
 - `tokenizer.json`: the tokenizer, in the Hugging Face `tokenizers` format.
 - `train.json`, `progress.jsonl`: how it was trained (see `train`).
 - `means.safetensors`: every node's mean (see `circuits.means`).
@@ -12,9 +11,6 @@
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,14 +28,13 @@ from sparse_circuits.files import atomic_write, read_json, write_json
 from sparse_circuits.kernels.products import SparseMatrix
 from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT
+from sparse_circuits.storage import SPARSE_BELOW, Sparse, pack, unpack
 from sparse_circuits.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from sparse_circuits.formats.registry import Format
 
 FORMAT = 1
-SPARSE_BELOW = 0.25
-"""Density under which values and positions take less room than the dense tensor, with some margin for speed."""
 
 
 def save(model: GPT, folder: str | Path) -> None:
@@ -48,7 +43,7 @@ def save(model: GPT, folder: str | Path) -> None:
     make_folder(folder)
     if model.tokenizer is not None:
         model.tokenizer.save(folder / "tokenizer.json")
-    write_tensors(folder / "model.safetensors", _packed(_state(model)))
+    write_tensors(folder / "model.safetensors", pack(_state(model)))
     write_json(folder / "config.json", {"format": FORMAT, "model": to_json(model.config)})
     model.folder = folder
 
@@ -93,7 +88,7 @@ def load(source: str | Path, device: str | torch.device = "cpu", sparse: bool | 
     model = empty_model(config, str(folder / "config.json"))
     if sparse == "auto" and torch.device(device).type != "cpu":
         sparse = False
-    _load_exactly(model, _stored(tensors, folder / "model.safetensors"), folder / "model.safetensors", sparse)
+    _load_exactly(model, unpack(tensors, folder / "model.safetensors"), folder / "model.safetensors", sparse)
     if (folder / "tokenizer.json").is_file():
         model.tokenizer = Tokenizer.load(folder / "tokenizer.json")
         if model.tokenizer.vocab_size > model.config.vocab_size:
@@ -207,48 +202,6 @@ def _state(model: GPT) -> dict[str, Tensor]:
     return state
 
 
-def _packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    packed: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        flat = tensor.detach().cpu().reshape(-1)
-        # By bits, so that a negative zero counts as a value and survives.
-        positions = flat.view(torch.int32).nonzero().squeeze(1)
-        if tensor.ndim < 2 or len(positions) >= SPARSE_BELOW * len(flat):
-            half = flat.half()
-            # By bits again: of what is no number a half keeps only a part.
-            exact = torch.equal(half.float().view(torch.int32), flat.view(torch.int32))
-            packed[name] = half.view(tensor.shape) if exact else tensor
-            continue
-        packed[f"{name}:values"] = flat[positions]
-        packed[f"{name}:positions"] = positions.to(torch.int32 if len(flat) < 2**31 else torch.int64)
-        packed[f"{name}:shape"] = torch.tensor(tensor.shape)
-    return packed
-
-
-@dataclass(frozen=True)
-class _Sparse:
-    """A tensor as stored sparsely."""
-
-    values: Tensor
-    positions: Tensor
-    shape: tuple[int, ...]
-
-    def dense(self) -> Tensor:
-        flat = torch.zeros(math.prod(self.shape), dtype=self.values.dtype)
-        flat[self.positions.long()] = self.values
-        return flat.view(self.shape)
-
-    @cached_property
-    def matrix(self) -> SparseMatrix:
-        """Made once, since an embedding and its unembedding may share it."""
-        rows, columns = self.shape
-        positions = self.positions.long()
-        counts = torch.bincount(positions // columns, minlength=rows)
-        start = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
-        finite = bool(self.values.isfinite().all())
-        return SparseMatrix((rows, columns), start, (positions % columns).int(), self.values.float(), finite)
-
-
 class _Unfilled(TorchFunctionMode):
     """Layers that are made do not draw their weights; without memory that would import PyTorch's compiler (150 MB)."""
 
@@ -261,32 +214,7 @@ class _Unfilled(TorchFunctionMode):
         return function(*arguments, **named)
 
 
-def _stored(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor | _Sparse]:
-    """The state as it is stored, with what is stored sparsely checked."""
-    for name, tensor in tensors.items():
-        if not name.endswith((":positions", ":shape")) and tensor.dtype not in (torch.float32, torch.float16):
-            raise InputError(f"{path}: {name} is stored as {tensor.dtype}; expected float32 or float16")
-    state: dict[str, Tensor | _Sparse] = {name: tensor.float() for name, tensor in tensors.items() if ":" not in name}
-    for name in [key.removesuffix(":values") for key in tensors if key.endswith(":values")]:
-        try:
-            values, positions = tensors[f"{name}:values"], tensors[f"{name}:positions"]
-            shape = tuple(tensors[f"{name}:shape"].tolist())
-            if positions.dtype not in (torch.int32, torch.int64) or positions.ndim != 1:
-                raise IndexError("its positions are no whole numbers in a row")
-            if tensors[f"{name}:shape"].dtype != torch.int64:
-                raise IndexError("its shape is no list of whole numbers")
-            rising = not bool((positions.diff() <= 0).any()) and not bool((positions[:1] < 0).any())
-            if values.shape != positions.shape or not rising:
-                raise IndexError("its positions do not rise, one a value")
-            if min(shape, default=0) < 0 or bool((positions[-1:] >= math.prod(shape)).any()):
-                raise IndexError(f"its positions exceed its shape {shape}")
-            state[name] = _Sparse(values, positions, shape)
-        except (KeyError, IndexError, TypeError, RuntimeError) as error:
-            raise InputError(f"{path}: the sparse tensor {name!r} is damaged ({error})") from error
-    return state
-
-
-def _load_exactly(model: GPT, state: dict[str, Tensor | _Sparse], path: Path, sparse: bool | Literal["auto"]) -> None:
+def _load_exactly(model: GPT, state: dict[str, Tensor | Sparse], path: Path, sparse: bool | Literal["auto"]) -> None:
     """Give the model, so far without memory, its tensors; every mismatch is told in one line."""
     own = _state(model)
     for name, tensor in own.items():
@@ -303,16 +231,16 @@ def _load_exactly(model: GPT, state: dict[str, Tensor | _Sparse], path: Path, sp
         state = state | {"lm_head.weight": state["wte.weight"]}
     layers = {f"{name}.weight": module for name, module in model.named_modules() if isinstance(module, Linear)}
     if sparse == "auto":
-        sparse = all(isinstance(state[name], _Sparse) for name in layers)
+        sparse = all(isinstance(state[name], Sparse) for name in layers)
     for name, layer in layers.items() if sparse else ():
         stored = state.pop(name)
-        layer.freeze(stored.matrix if isinstance(stored, _Sparse) else SparseMatrix.from_dense(stored))
+        layer.freeze(stored.matrix if isinstance(stored, Sparse) else SparseMatrix.from_dense(stored))
     embedding = state["wte.weight"]
-    if sparse and isinstance(embedding, _Sparse):
+    if sparse and isinstance(embedding, Sparse):
         model.wte.freeze(embedding.matrix)
         if model.wte.is_frozen:  # not where another program has stored much of it so
             del state["wte.weight"]
-    dense = {name: stored.dense() if isinstance(stored, _Sparse) else stored for name, stored in state.items()}
+    dense = {name: stored.dense() if isinstance(stored, Sparse) else stored for name, stored in state.items()}
     floats = {name: tensor.float() for name, tensor in dense.items()}
     torch.nn.Module.load_state_dict(model, floats, strict=False, assign=True)
     if model.config.tied_embeddings and not sparse:

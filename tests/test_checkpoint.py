@@ -233,7 +233,12 @@ def edit(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None
 
 
 def set_positions(first: int) -> Callable[[dict[str, Tensor]], object]:
-    return lambda tensors: tensors["wte.weight:positions"].__setitem__(0, first)
+    def change(tensors: dict[str, Tensor]) -> None:
+        gaps = tensors["wte.weight:gaps"].long()
+        gaps[0] = first
+        tensors["wte.weight:gaps"] = gaps
+
+    return change
 
 
 DAMAGE: list[tuple[Callable[[Path], object], str]] = [
@@ -242,13 +247,13 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.write_bytes(b""), "it may be cut short"),
     (lambda path: path.write_bytes(b"PK\x03\x04 another program's file"), "cannot read"),
     (edit(lambda tensors: tensors.pop("ln_f.weight")), "the tensor 'ln_f.weight' is missing"),
-    (edit(lambda tensors: tensors.pop("wte.weight:shape")), "the sparse tensor 'wte.weight' is damaged"),
+    (edit(lambda tensors: tensors.pop("wte.weight:shape")), "the tensor 'wte.weight', stored in parts, is damaged"),
     (edit(lambda tensors: tensors.pop("wte.weight:values")), "the tensor 'wte.weight' is missing"),
-    (edit(set_positions(10**6)), "the sparse tensor 'wte.weight' is damaged"),
-    (edit(set_positions(-1)), "the sparse tensor 'wte.weight' is damaged"),
+    (edit(set_positions(10**6)), "the tensor 'wte.weight', stored in parts, is damaged"),
+    (edit(set_positions(-1)), "the tensor 'wte.weight', stored in parts, is damaged"),
     (
         edit(lambda tensors: tensors.update({"wte.weight:values": torch.ones(1)})),
-        "the sparse tensor 'wte.weight' is damaged",
+        "the tensor 'wte.weight', stored in parts, is damaged",
     ),
     (edit(lambda tensors: tensors.update({"extra": torch.ones(1)})), "unknown tensor 'extra'"),
     (edit(lambda tensors: tensors.update({"ln_f.weight": torch.ones(13)})), r"ln_f.weight has shape \(13,\)"),
@@ -258,7 +263,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     ),
     (
         edit(lambda tensors: tensors.update({"wte.weight:shape": torch.tensor([11.0, 12.0])})),
-        "the sparse tensor 'wte.weight' is damaged",
+        "the tensor 'wte.weight', stored in parts, is damaged",
     ),
     *(
         (
@@ -269,8 +274,8 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
         for dtype in (torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn)
     ),
     (
-        edit(lambda tensors: tensors.update({"wte.weight:positions": torch.tensor(5)})),
-        "the sparse tensor 'wte.weight' is damaged",
+        edit(lambda tensors: tensors.update({"wte.weight:gaps": torch.tensor(5)})),
+        "the tensor 'wte.weight', stored in parts, is damaged",
     ),
 ]
 
@@ -355,7 +360,8 @@ def test_an_embedding_stored_sparsely_though_it_is_dense_loads(tmp_path: Path) -
     path = tmp_path / "model.safetensors"
     tensors = load_file(path)
     weight = tensors.pop("wte.weight").float()
-    parts = {"values": weight.flatten(), "positions": torch.arange(weight.numel()), "shape": torch.tensor(weight.shape)}
+    gaps = torch.arange(weight.numel()).diff(prepend=torch.zeros(1, dtype=torch.int64))
+    parts = {"values": weight.flatten(), "gaps": gaps, "shape": torch.tensor(weight.shape)}
     save_file(tensors | {f"wte.weight:{name}": part for name, part in parts.items()}, path)
     for sparse in (False, True):
         assert load(tmp_path, sparse=sparse).wte.weight.equal(model.wte.weight)
