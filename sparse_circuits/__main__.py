@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from sparse_circuits.errors import Diverged, InputError
+from sparse_circuits.errors import Diverged, FailedElsewhere, InputError
 from sparse_circuits.process import tune
 
 VERBS = {
@@ -60,8 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     except Diverged as error:
         return _fail(str(error), 1)
+    except FailedElsewhere:
+        return 1  # where it was, it has been told
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return _fail("interrupted", 130) if _talks() else 130
     except BrokenPipeError:
         _drop_output()  # the reader of our output went away (`| head`)
         return 1
@@ -74,6 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         detail = str(error)[:200] or type(error).__name__
         return _fail(f"more than this machine's memory holds ({detail}); choose smaller sizes", 2)
+
+
+def _talks() -> bool:
+    """Whether this is the process that talks: of several that torchrun has started, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _is_too_large(error: Exception) -> bool:
@@ -199,7 +206,7 @@ _warned: set[str] = set()
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
     line = f"warning: {' '.join(str(message).split())}"
-    if line not in _warned:
+    if line not in _warned and _talks():
         _warned.add(line)
         print(line, file=sys.stderr)
 

@@ -10,3 +10,7 @@ class InputError(ValueError):
 
 class Diverged(RuntimeError):
     """An optimisation went to NaN, infinity or far off; the message names the step and the cause as far as known."""
+
+
+class FailedElsewhere(Exception):
+    """Another of the processes that work together has failed, and told why."""

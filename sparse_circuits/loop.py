@@ -26,6 +26,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from sparse_circuits.config import LoopConfig
+from sparse_circuits.distributed import ALONE, Group
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.kernels.graphs import Recorder
 from sparse_circuits.kernels.update import squares, total_square
@@ -112,8 +113,10 @@ def autocast(precision: str, device: torch.device | str, cache: bool = True) -> 
 class Loop:
     """Runs an objective: `for log in Loop(objective, config): ...`, one iteration a step."""
 
-    def __init__(self, objective: Objective, config: LoopConfig):
+    def __init__(self, objective: Objective, config: LoopConfig, group: Group = ALONE):
+        """Train what `objective` names, together with the other processes of `group`."""
         self.objective = objective
+        self.group = group
         self.config = config
         self.step = 0
         self._parameters = objective.parameters()
@@ -152,12 +155,18 @@ class Loop:
         """The loss, figures to log and the gradient RMS of each problem; the gradients are in the parameters."""
         with autocast(self.config.precision, self._device):
             loss, figures = self.objective.loss(self.step)
-        value = self._checked(float(loss.detach()))
+        value, *others = self._averaged(float(loss.detach()), *figures.values())
+        value = self._checked(value)
         for parameter in self._parameters.values():
             parameter.grad = None
         loss.backward()
+        self.group.average_(self._gradients(self._parameters))
         totals = [total_square(self._gradients(names)) for names in self._problems]
-        return value, figures, self._root_means(totals)
+        return value, dict(zip(figures, others, strict=True)), self._root_means(totals)
+
+    def _averaged(self, *numbers: float) -> list[float]:
+        """The means over all processes."""
+        return [total / self.group.size for total in self.group.total(*numbers)]
 
     def _replay(self, recordable: Recordable) -> tuple[float, dict[str, float], list[float]]:
         """The same on a GPU, for which the host waits once: when the results are read."""
@@ -173,14 +182,16 @@ class Loop:
             with autocast(self.config.precision, self._device, cache=False):
                 loss, figures = recordable.loss(held)
             loss.backward()
-            totals = [torch.stack([squares(g) for g in self._gradients(names)]).sum() for names in self._problems]
-            numbers = torch.stack([each.detach().double() for each in (loss, *figures.values(), *totals)])
+            numbers = torch.stack([each.detach().double() for each in (loss, *figures.values())])
             return numbers, [parameter.grad for parameter in self._parameters.values()], list(figures)
 
         numbers, gradients, names = self._recorder((recordable.key, tuple(tokens.shape)), differentiate)
         for parameter, gradient in zip(self._parameters.values(), gradients, strict=True):
             parameter.grad = gradient
-        value, *others = numbers.tolist()
+        self.group.average_([numbers])
+        self.group.average_(self._gradients(self._parameters))
+        totals = [torch.stack([squares(g) for g in self._gradients(names)]).sum() for names in self._problems]
+        value, *others = torch.cat([numbers, torch.stack(totals)]).tolist()
         found = dict(zip(names, others, strict=False))
         return self._checked(value), recordable.figures | found, self._root_means(others[len(names) :])
 

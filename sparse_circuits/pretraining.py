@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sparse_circuits.config import SparsityConfig, TrainConfig
 from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.distributed import ALONE, Group
 from sparse_circuits.kernels.fused import cross_entropy
 from sparse_circuits.kernels.products import SparseMatrix, worthwhile
 from sparse_circuits.linear import Linear
@@ -35,11 +36,13 @@ def next_token_loss(logits: Float[Tensor, "B T V"], targets: Int64[Tensor, "B T"
 class Pretraining:
     """The objective of pretraining: next-token loss with ever sparser weights."""
 
-    def __init__(self, model: GPT, corpus: PackedCorpus, config: TrainConfig):
-        self.model, self.corpus, self.config = model, corpus, config
+    def __init__(self, model: GPT, corpus: PackedCorpus, config: TrainConfig, group: Group = ALONE):
+        """The loss of `model` on `corpus`, of which each process of `group` computes its share."""
+        self.model, self.corpus, self.config, self.group = model, corpus, config, group
+        self._rows = group.rows(config.batch_size)
         self._named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         # What a layer reads in one step, by which it is judged whether its sparse products are faster.
-        self.positions = config.batch_size * model.config.block_size
+        self.positions = config.batch_size // group.size * model.config.block_size
         self._layers = {f"{name}.weight": m for name, m in model.named_modules() if isinstance(m, Linear)}
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -82,7 +85,7 @@ class Pretraining:
     def begin(self, step: int) -> Int64[Tensor, "B T1"]:
         """The tokens of step `step`, for which the layers know what gradients are wanted."""
         size = self.model.config.block_size
-        batch = self.corpus.batch("train", step, self.config.batch_size, size, self.config.loop.seed)
+        batch = self.corpus.batch("train", step, self.config.batch_size, size, self.config.loop.seed)[self._rows]
         live = self.live(step)
         for name, layer in self._layers.items():
             layer.weight_gradient = "live" if name in live else "dense"
@@ -131,13 +134,14 @@ class Pretraining:
     def validation_loss(self, max_tokens: int) -> float:
         """Mean loss in nats per token over the first `max_tokens` validation tokens."""
         size = self.model.config.block_size
-        windows = torch.from_numpy(self.corpus.validation_windows(size, max_tokens))
+        windows = torch.from_numpy(self.corpus.validation_windows(size, max_tokens))[self.group.rank :: self.group.size]
         device = next(self.model.parameters()).device
         total = 0.0
         with torch.no_grad(), autocast(self.config.loop.precision, device):
             for batch in windows.to(device).split(self.config.batch_size):
                 total += float(next_token_loss(self.model(batch[:, :-1]), batch[:, 1:])) * len(batch)
-        return total / len(windows)
+        total, count = self.group.total(total, float(len(windows)))
+        return total / count
 
 
 def annealed(sparsity: SparsityConfig, target: float, progress: float) -> float:

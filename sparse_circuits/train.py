@@ -17,7 +17,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -29,6 +29,7 @@ from sparse_circuits import checkpoint
 from sparse_circuits.config import TrainConfig
 from sparse_circuits.corpus.bigram import bigram_log_probabilities, bigram_loss
 from sparse_circuits.corpus.packed import SPLITS, PackedCorpus
+from sparse_circuits.distributed import Group, joined
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.fields import from_json, to_json
 from sparse_circuits.files import atomic_write, locked, read_json, sweep, write_json
@@ -58,31 +59,44 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> G
         Diverged: the loss went to NaN or far off; the message names the last good checkpoint.
         KeyboardInterrupt: Ctrl-C; a checkpoint of the last whole step is written first.
     """
-    return conduct(config, resume, lambda admitted, corpus: Training(admitted, corpus, resume, progress)).model
+
+    def make(admitted: TrainConfig, corpus: PackedCorpus, group: Group) -> Training:
+        return Training(admitted, corpus, group, resume, progress)
+
+    return conduct(config, resume, make).model
 
 
 T = TypeVar("T", bound="Training")
 
 
 def conduct(
-    config: TrainConfig, resume: bool, make: Callable[[TrainConfig, PackedCorpus], T], command: str = "train"
+    config: TrainConfig,
+    resume: bool,
+    make: Callable[[TrainConfig, PackedCorpus, Group], T],
+    command: str = "train",
 ) -> T:
-    """Run the training that `make` makes of the config that is to be used and its corpus, alone in its folder.
+    """Run the training that `make` makes of the config that is to be used, its corpus and the processes that take part.
+
+    It is alone in its folder.
 
     Args:
         command: by which it was started, and is resumed.
     """
-    out = Path(config.out)
-    config = _admitted(config, resume, command)  # before anything is made on disk
-    corpus = PackedCorpus.load(config.corpus)
-    checkpoint.make_folder(out)
-    with locked(out):
-        config = _admitted(config, resume, command)  # another process may have been here meanwhile
-        for name in FILES:
-            sweep(out / name)
-        training = make(config, corpus)
-        training.finish()
-        return training
+    given, out = config, Path(config.out)
+    with joined() as group:
+        config = group.told(lambda: _admitted(given, resume, command))  # before anything is made on disk
+        group.told(lambda: group.rows(config.batch_size))
+        corpus = PackedCorpus.load(config.corpus)
+        group.told(lambda: checkpoint.make_folder(out))
+        with locked(out) if group.first else nullcontext():
+            # Another process may have been here meanwhile.
+            config = group.told(lambda: _admitted(given, resume, command))
+            for name in FILES if group.first else ():
+                sweep(out / name)
+            training = make(config, corpus, group)
+            training.finish()
+            group.wait()
+            return training
 
 
 class Training:
@@ -91,20 +105,21 @@ class Training:
     seconds_before = 0.0
     """Seconds the run has taken up to the checkpoint it continues from."""
 
-    def __init__(self, config: TrainConfig, corpus: PackedCorpus, resume: bool, progress: bool):
+    def __init__(self, config: TrainConfig, corpus: PackedCorpus, group: Group, resume: bool, progress: bool):
         """Make the model and its objective, or read the checkpoint to `resume` from."""
         vocabulary = corpus.tokenizer.vocab_size
         self.config = replace(config, model=replace(config.model, vocab_size=vocabulary))
         self.corpus = corpus
         self.out = Path(config.out)
-        self.progress = progress
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device == "cuda" and config.dw == "amortized":
+        self.group = group
+        self.progress = progress and group.first
+        self.device = group.device
+        if self.device != "cpu" and config.dw == "amortized":
             warnings.warn("dw=amortized does nothing on CUDA, where products are dense", stacklevel=2)
         self.model = self.make_model().to(self.device)
         self.model.tokenizer = corpus.tokenizer
         self.objective = self.make_objective()
-        self.loop = Loop(self.objective, config.loop)
+        self.loop = Loop(self.objective, config.loop, group)
         self.saved_at = time.monotonic()
         self.saved_step = 0
         if resume:
@@ -114,9 +129,10 @@ class Training:
         for split in SPLITS:  # a corpus without one window fails now, not in an hour
             corpus.windows_per_epoch(split, self.config.model.block_size)
         self.bigram = bigram_loss(corpus.train, corpus.validation, vocabulary)
-        for name in ("progress.jsonl", "checkpoint.safetensors"):  # an earlier run's, whose train.json is gone
-            (self.out / name).unlink(missing_ok=True)
-        write_json(self.out / "train.json", self._description())
+        if group.first:
+            for name in ("progress.jsonl", "checkpoint.safetensors"):  # an earlier run's, whose train.json is gone
+                (self.out / name).unlink(missing_ok=True)
+            write_json(self.out / "train.json", self._description())
 
     def make_model(self) -> GPT:
         """The model to train, with the weights it begins with."""
@@ -128,7 +144,7 @@ class Training:
 
     def make_objective(self) -> Pretraining:
         """What is minimised."""
-        return Pretraining(self.model, self.corpus, self.config)
+        return Pretraining(self.model, self.corpus, self.config, self.group)
 
     def describe(self) -> dict[str, Any]:
         """What `train.json` says beside the usual."""
@@ -147,9 +163,10 @@ class Training:
                 self._report(step, bar, time.monotonic() - started)
                 # After the last step too: the closing measurement takes a while, and it may be interrupted.
                 due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
-                if due or stop.is_set() or step.step == self.config.last_step:
+                stopped = self.group.total(float(stop.is_set()))[0] > 0
+                if due or stopped or step.step == self.config.last_step:
                     self._save_checkpoint(time.monotonic() - started)
-                if stop.is_set():
+                if stopped:
                     bar.say(f"stopped after step {self.loop.step}; continue with --resume --out {self.out}")
                     raise KeyboardInterrupt
         self._write_model(time.monotonic() - started)
@@ -195,6 +212,7 @@ class Training:
         bar.update(step.step, f"loss {step.loss:.3f}  density {density:.3f}  {size / step.seconds:,.0f} tok/s")
         if step.step % self.config.eval_every == 0 and not last:
             loss = self.objective.validation_loss(self.config.eval_tokens)
+            self.group.check_same(list(self.objective.parameters().values()))
             # JSON knows no NaN; the next step's loss will say what the matter is.
             self._append({"step": step.step, "validation_loss": loss if math.isfinite(loss) else None})
             bar.say(
@@ -203,6 +221,8 @@ class Training:
             )
 
     def _append(self, line: dict[str, Any]) -> None:
+        if not self.group.first:
+            return
         path = self.out / "progress.jsonl"
         try:
             with open(path, "a") as log:
@@ -216,9 +236,11 @@ class Training:
         self.saved_at = time.monotonic()
         if not self.loop.is_finite():
             return  # the next step's loss will say so; the last good checkpoint stays
+        self.saved_step = self.loop.step
+        if not self.group.first:
+            return
         metadata = {"seconds": str(seconds), "bigram": repr(self.bigram)}
         checkpoint.write_tensors(self.out / "checkpoint.safetensors", self.loop.state(), metadata)
-        self.saved_step = self.loop.step
 
     def _restore(self) -> None:
         """Continue from the checkpoint, or from the start when the run was killed before the first."""
@@ -238,7 +260,9 @@ class Training:
             except ValueError:
                 raise InputError(f"{path}: its seconds are no number; the file is damaged") from None
             self.saved_step = self.loop.step
-        _cut_log(self.out / "progress.jsonl", self.loop.step)
+        self.group.wait()  # all have read what is there
+        if self.group.first:
+            _cut_log(self.out / "progress.jsonl", self.loop.step)
 
     def _description(self, **results: Any) -> dict[str, Any]:
         return {
@@ -248,7 +272,7 @@ class Training:
             "corpus": _identity(self.objective.corpus),
             "bigram_loss": self.bigram,
             "torch": torch.__version__,
-            "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+            "machine": machine(self.group),
             **self.describe(),
             **results,
         }
@@ -261,10 +285,19 @@ class Training:
             raise Diverged(
                 f"the validation loss is {loss} after the last step; lower the learning rate; {self._last_good()}"
             )
+        if not self.group.first:
+            return
         self.write()
         results = {"validation_loss": loss, "tokens": self.config.tokens, "seconds": round(seconds, 1)}
         write_json(self.out / "train.json", self._description(**results))
         (self.out / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def machine(group: Group) -> str:
+    """What a run is computed on."""
+    here = torch.cuda.get_device_name() if group.device != "cpu" else platform.machine()
+    several = f", {group.size} processes" if group.size > 1 else ""
+    return f"{here}, {torch.get_num_threads()} threads{several}"
 
 
 def _admitted(config: TrainConfig, resume: bool, command: str) -> TrainConfig:

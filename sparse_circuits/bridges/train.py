@@ -26,6 +26,7 @@ from sparse_circuits.bridges.passes import loss_terms, run_passes
 from sparse_circuits.bridges.scales import measure_scales
 from sparse_circuits.config import TrainConfig
 from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.distributed import ALONE, Group
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, to_json
 from sparse_circuits.files import read_json
@@ -58,8 +59,8 @@ def train_bridge(config: BridgeConfig, resume: bool = False, progress: bool = Tr
     dense = load_dense(config.dense)
     start = None if config.start is None else checkpoint.load(config.start)
 
-    def make(train: TrainConfig, corpus: PackedCorpus) -> BridgeTraining:
-        return BridgeTraining(replace(config, train=train), dense, start, corpus, resume, progress)
+    def make(train: TrainConfig, corpus: PackedCorpus, group: Group) -> BridgeTraining:
+        return BridgeTraining(replace(config, train=train), dense, start, corpus, group, resume, progress)
 
     train = config.train if start is None else replace(config.train, model=start.config)
     return conduct(train, resume, make, "bridge").bridge
@@ -69,7 +70,14 @@ class BridgeTraining(Training):
     """One run that trains a sparse model and its bridge."""
 
     def __init__(
-        self, config: BridgeConfig, dense: GPT, start: GPT | None, corpus: PackedCorpus, resume: bool, progress: bool
+        self,
+        config: BridgeConfig,
+        dense: GPT,
+        start: GPT | None,
+        corpus: PackedCorpus,
+        group: Group,
+        resume: bool,
+        progress: bool,
     ):
         """As `Training`, to the model `dense`, from the sparse model `start` where there is one.
 
@@ -84,7 +92,7 @@ class BridgeTraining(Training):
             )
         if resume and _stored(Path(config.train.out)).get("dense_hash") != checkpoint.model_hash(dense):
             raise InputError(f"{config.dense} is not the dense model that the run in {config.train.out} was begun with")
-        super().__init__(config.train, corpus, resume, progress)
+        super().__init__(config.train, corpus, group, resume, progress)
 
     def make_model(self) -> GPT:
         check_shapes(self.dense.config, self.config.model)
@@ -101,7 +109,7 @@ class BridgeTraining(Training):
             raise InputError(f"sites_per_step is {chosen}, and there are {len(self.bridge.sites)} residual sites")
         if self.start is not None and self.bridging.fit_tokens and not self.resumed:
             fit_maps_(self.bridge, self._batches(self.bridging.fit_tokens))
-        return Bridging(self.bridge, self.corpus, replace(self.bridging, train=self.config))
+        return Bridging(self.bridge, self.corpus, replace(self.bridging, train=self.config), self.group)
 
     def _batches(self, count: int) -> Iterator[Tensor]:
         """The training tokens that come first, at least `count`."""
@@ -133,9 +141,9 @@ class BridgeTraining(Training):
 class Bridging(Pretraining):
     """The objective: all terms of the loss, with ever sparser weights of the sparse model."""
 
-    def __init__(self, bridge: Bridge, corpus: PackedCorpus, config: BridgeConfig):
+    def __init__(self, bridge: Bridge, corpus: PackedCorpus, config: BridgeConfig, group: Group = ALONE):
         """The loss of `bridge` on the text of `corpus`, both of whose models are there."""
-        super().__init__(bridge.sparse, corpus, config.train)
+        super().__init__(bridge.sparse, corpus, config.train, group)
         self.bridge, self.bridging = bridge, config
         self._maps = {MAPS + name: p for name, p in bridge.maps.named_parameters()}
         own = list(self._named)

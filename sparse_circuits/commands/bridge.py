@@ -50,6 +50,7 @@ def run(command: Command) -> None:
     from sparse_circuits.circuits.means import training_corpus
     from sparse_circuits.commands import card
     from sparse_circuits.corpus.packed import PackedCorpus
+    from sparse_circuits.distributed import is_first
     from sparse_circuits.fields import require
 
     require(command.check_tokens >= 1, f"check_tokens is {command.check_tokens}; it must be at least 1")
@@ -61,6 +62,8 @@ def run(command: Command) -> None:
         bridge = Bridge.load(out)
     else:
         bridge = train_bridge(_resumed(command.config) if command.resume else command.config, command.resume)
+    if not is_first():
+        return
     given = command.config.train.corpus
     # A run that is there says itself what it was trained on.
     own = (command.check or command.resume) and given == BridgeConfig().train.corpus

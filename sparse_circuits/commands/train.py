@@ -29,11 +29,14 @@ PRESETS = {name: (lambda make=make: Command(make())) for name, make in presets.T
 
 def run(command: Command) -> None:
     """Train and print the losses."""
+    from sparse_circuits.distributed import is_first
     from sparse_circuits.train import train
 
     if command.resume:
         _refuse_other_settings(command.config)
     train(command.config, resume=command.resume)
+    if not is_first():
+        return
     results = read_json(Path(command.config.out) / "train.json")
     if command.json:
         print(json.dumps(results, indent=2))

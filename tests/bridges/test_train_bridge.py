@@ -15,6 +15,7 @@ from sparse_circuits.bridges.config import BridgeConfig, Terms
 from sparse_circuits.bridges.train import BridgeTraining, train_bridge
 from sparse_circuits.config import GPTConfig, SparsityConfig
 from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.distributed import ALONE
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.train import train
@@ -169,7 +170,7 @@ def test_a_step_in_the_form_for_gpus_is_the_same_step(packed_corpus: PackedCorpu
     for recordable in (False, True):
         made = config(packed_corpus, dense, tmp_path, terms=Terms(decode_kl=0.5))
         model = checkpoint.load(dense)
-        training = BridgeTraining(made, model, None, packed_corpus, resume=False, progress=False)
+        training = BridgeTraining(made, model, None, packed_corpus, ALONE, resume=False, progress=False)
         form = training.objective.recordable(0)
         step = training.loop._replay(form) if recordable else training.loop._differentiate()
         steps.append((*step, {name: p.grad for name, p in training.objective.parameters().items()}))
@@ -183,5 +184,5 @@ def test_a_step_in_the_form_for_gpus_is_the_same_step(packed_corpus: PackedCorpu
 
 def test_sites_drawn_anew_have_no_form_for_gpus(packed_corpus: PackedCorpus, dense: Path, tmp_path: Path) -> None:
     made = config(packed_corpus, dense, tmp_path, sites_per_step=2)
-    training = BridgeTraining(made, checkpoint.load(dense), None, packed_corpus, resume=False, progress=False)
+    training = BridgeTraining(made, checkpoint.load(dense), None, packed_corpus, ALONE, resume=False, progress=False)
     assert training.objective.recordable(0) is None
