@@ -1,7 +1,8 @@
-"""The models that ship inside the package, by name, and where commands write what belongs beside one.
+"""The models and circuits that ship inside the package, by name, and where commands write what belongs beside one.
 
-Each is a model folder `sparse_circuits/models/NAME/` as `sparse-circuits card --ship` writes it. Its text, `card.md`,
-and the data of it, `card.json`, are described in `card`. Nothing is ever written there: results go to `./runs/NAME/`.
+Each model is a folder `sparse_circuits/models/NAME/` as `sparse-circuits card --ship` writes it. Its text, `card.md`,
+and the data of it, `card.json`, are described in `card`. Its circuits, as `sparse-circuits prune` writes them, are in
+`circuits/TASK/` there, and called NAME/TASK. Nothing is ever written there: results go to `./runs/NAME/`.
 """
 
 from pathlib import Path
@@ -29,10 +30,39 @@ def name_of(folder: Path) -> str | None:
     return resolved.name if resolved.parent == FOLDER.resolve() and resolved.name in names() else None
 
 
+def circuits(name: str) -> list[str]:
+    """The tasks of which the shipped model `name` has a circuit that ships, in alphabetical order."""
+    return sorted(path.parent.name for path in (FOLDER / name / "circuits").glob("*/circuit.json"))
+
+
+def locate_circuit(source: str | Path) -> Path:
+    """The circuit folder that `source` means: that folder if there is one, else the shipped circuit MODEL/TASK."""
+    folder = Path(source)
+    if folder.is_dir() or len(folder.parts) != 2 or folder.parts[0] not in names():
+        return folder
+    name, task = folder.parts
+    return FOLDER / name / "circuits" / task if task in circuits(name) else folder
+
+
+def circuit_hint(source: str | Path) -> str:
+    """What to say beside "no such circuit", where `source` could have been one that ships."""
+    parts = Path(source).parts
+    if len(parts) != 2 or parts[0] not in names():
+        return ""
+    return f"; those of {parts[0]} that ship are {', '.join(circuits(parts[0])) or 'none'}"
+
+
 def writable(folder: Path) -> Path:
-    """Where to write what belongs beside the model in `folder`: there, but for a shipped one in `./runs/NAME/`."""
-    name = name_of(folder)
-    return folder if name is None else Path("runs") / name
+    """Where to write what belongs beside the model or circuit in `folder`: there, but for a shipped one in `./runs/`.
+
+    What belongs to the model NAME is in `./runs/NAME/`, to its circuit of TASK in `./runs/NAME/circuits/TASK/`.
+    """
+    resolved = folder.resolve()
+    for name in names():
+        model = (FOLDER / name).resolve()
+        if resolved == model or model / "circuits" in resolved.parents:
+            return Path("runs") / name / resolved.relative_to(model)
+    return folder
 
 
 def hint(source: str | Path) -> str:
@@ -43,7 +73,7 @@ def hint(source: str | Path) -> str:
 
 
 def listing() -> list[dict[str, Any]]:
-    """Each shipped model's name, folder, size in bytes and card (None where it has none)."""
+    """Each shipped model's name, folder, circuits, size in bytes and card (None where it has none)."""
     found = []
     for name in names():
         folder = FOLDER / name
@@ -52,7 +82,8 @@ def listing() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "folder": str(folder),
-                "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
+                "circuits": circuits(name),
+                "bytes": sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
                 "card": read_json(card) if card.is_file() else None,
             }
         )

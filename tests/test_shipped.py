@@ -99,6 +99,42 @@ def test_a_circuit_names_its_model_not_where_it_lies(tiny: GPT, tmp_path: Path) 
     assert Circuit.load(tmp_path / "circuit").nodes == circuit.nodes
 
 
+@pytest.fixture
+def shipped_circuit(tiny: GPT) -> Circuit:
+    """A circuit that ships with `tiny`."""
+    total = NodeSpace(tiny.config).total
+    means_of = Means(torch.ones(total), torch.ones(total), 1)
+    circuit = Circuit(tiny, TASKS["for_while"], {"0.mlp.post_act": (3,)}, means_of)
+    circuit.save(shipped.FOLDER / "tiny" / "circuits" / "for_while")
+    return circuit
+
+
+def test_a_circuit_is_found_by_name(tiny: GPT, shipped_circuit: Circuit) -> None:
+    assert shipped.circuits("tiny") == ["for_while"]
+    found = Circuit.load("tiny/for_while")
+    assert found.nodes == shipped_circuit.nodes
+    assert found.model.folder == shipped.FOLDER / "tiny"
+    assert shipped.writable(shipped.locate_circuit("tiny/for_while")) == Path("runs/tiny/circuits/for_while")
+    [listed] = shipped.listing()
+    assert listed["circuits"] == ["for_while"]
+
+
+def test_a_circuit_folder_of_that_name_wins(tiny: GPT, shipped_circuit: Circuit) -> None:
+    own = Circuit(tiny, TASKS["for_while"], {"0.mlp.post_act": (4,)}, shipped_circuit.means)
+    own.save("tiny/for_while")
+    assert Circuit.load("tiny/for_while").nodes == own.nodes
+    assert shipped.writable(shipped.locate_circuit("tiny/for_while")) == Path("tiny/for_while")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("tiny/for_whale", "; those of tiny that ship are for_while"), ("tinny/for_while", "")]
+)
+def test_an_unknown_circuit_is_told_which_there_are(shipped_circuit: Circuit, name: str, hint: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Circuit.load(name)
+    assert str(refused.value).endswith("as `prune` writes it" + hint)
+
+
 def test_listing_them_loads_no_torch() -> None:
     program = (
         "import sys; from sparse_circuits.__main__ import main; main(['models']); sys.exit('torch' in sys.modules)"

@@ -205,7 +205,7 @@ class Circuit:
 
     @classmethod
     def load(cls, folder: str | Path, model: GPT | None = None, task: Task | None = None) -> "Circuit":
-        """Read a circuit folder.
+        """Read a circuit folder, or a circuit that ships, by its name MODEL/TASK.
 
         Args:
             model: its model; by default the model folder it was pruned from.
@@ -214,10 +214,13 @@ class Circuit:
         Raises:
             InputError: damaged files, or a model or task that is not its own.
         """
-        folder = Path(folder)
+        folder = shipped.locate_circuit(folder)
         path = folder / "circuit.json"
         if not path.is_file():
-            raise InputError(f"no circuit at {folder}: expected a folder with circuit.json, as `prune` writes it")
+            raise InputError(
+                f"no circuit at {folder}: expected a folder with circuit.json, as `prune` writes it"
+                f"{shipped.circuit_hint(folder)}"
+            )
         described = read_json(path)
         tensors, _ = checkpoint.read_tensors(folder / "circuit.safetensors")
         try:

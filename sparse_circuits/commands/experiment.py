@@ -22,7 +22,7 @@ class Subject:
     """Which nodes of which model, under which task: a circuit folder, or --model, --task and --nodes."""
 
     circuit: Path | None = None
-    """A circuit folder; --nodes and --task, if given, replace its own."""
+    """A circuit folder, or MODEL/TASK for one that ships; --nodes and --task, if given, replace its own."""
     model: Path | None = None
     """Model folder, or the name of a model that ships; a circuit knows its own."""
     task: str | None = None
@@ -257,11 +257,13 @@ def _task_of(folder: Path) -> Any:
 
 def _described(folder: Path, what: str) -> Any:
     """One entry of a circuit's description."""
+    from sparse_circuits import shipped
     from sparse_circuits.files import read_json
 
-    path = folder / "circuit.json"
+    path = shipped.locate_circuit(folder) / "circuit.json"
     if not path.is_file():
-        raise InputError(f"no circuit at {folder}: expected a folder with circuit.json, as `prune` writes it")
+        hint = shipped.circuit_hint(folder)
+        raise InputError(f"no circuit at {folder}: expected a folder with circuit.json, as `prune` writes it{hint}")
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get(what), dict):
         raise InputError(f"{path} is damaged: it has no {what!r}; prune again")

@@ -24,7 +24,7 @@ class Command:
     model: Path | None = None
     """Model folder of any kind, or the name of a model that ships."""
     circuit: Path | None = None
-    """Circuit folder, as `prune` writes it."""
+    """Circuit folder, as `prune` writes it, or MODEL/TASK for one that ships."""
     task: str | None = None
     """The circuit's task, where it is one of your own: its .jsonl or .py file."""
     json: bool = False

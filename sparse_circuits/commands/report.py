@@ -19,7 +19,8 @@ class Command:
     """Judge a circuit by nine points: losses, other ablations, necessity, controls, seeds, agreement, and more."""
 
     circuit: Positional[Path]
-    """A circuit folder as `prune` writes it, or a .json file of somebody else's nodes, {"0.attn.q": [3, 17], ...}."""
+    """A circuit folder as `prune` writes it, MODEL/TASK for one that ships, or a .json file of somebody else's nodes,
+    {"0.attn.q": [3, 17], ...}."""
     full: bool = False
     """Also prune with other seeds and run the controls that learn masks: some five times as long as pruning."""
     html: Path | None = None
@@ -43,18 +44,22 @@ class Command:
 
 def run(command: Command) -> None:
     """Measure, save beside the circuit, print."""
+    from sparse_circuits import checkpoint, shipped
     from sparse_circuits.circuits.report.build import known, report
     from sparse_circuits.circuits.report.table import print_card
     from sparse_circuits.files import locked
 
-    folder = command.circuit if command.circuit.suffix != ".json" else None
+    folder = shipped.locate_circuit(command.circuit) if command.circuit.suffix != ".json" else None
     if command.html is not None and not command.html.absolute().parent.is_dir():
         raise InputError(f"--html is {command.html}, in a folder that does not exist; choose another")
     circuit = _circuit(command, folder)
     card = report(circuit, full=command.full, seed=command.seed, progress=True)
     if folder is not None:
         before = known(circuit, folder)
+        folder = shipped.writable(folder)
+        before = known(circuit, folder) or before
         if command.full or before is None or not before.about.get("full"):  # what took long is not replaced by less
+            checkpoint.make_folder(folder)
             with locked(folder):
                 card.save(folder)
     if command.html is not None:

@@ -26,7 +26,7 @@ class Subject:
     nodes: tuple[str, ...] = ()
     """Channels that sublayers of the sparse model read, as in 0.attn.act_in:17,204; several are moved together."""
     circuit: Path | None = None
-    """A circuit of the sparse model, instead of --nodes."""
+    """The folder of a circuit of the sparse model, or MODEL/TASK for one that ships, instead of --nodes."""
     task: str | None = None
     """A task's name, or a .jsonl or .py file with one of your own; a circuit knows its own."""
     corpus: Path | None = None

@@ -16,7 +16,8 @@ class Command:
     """Open the page of one or several circuits: the whole graph, any prompt token by token, live ablation."""
 
     circuits: Positional[tuple[Path, ...]]
-    """Circuit folders as `prune` writes them, or bundles (.json) that --bundle wrote."""
+    """Circuit folders as `prune` writes them, MODEL/TASK for one that ships (small-sparse/single_double_quote), or
+    bundles (.json) that --bundle wrote."""
     html: Path | None = None
     """Write the page as one offline HTML file there and stop: no server, no model, opens by double click."""
     bundle: Path | None = None

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sparse_circuits import shipped
+from sparse_circuits.checkpoint import make_folder
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.report import Card
 from sparse_circuits.circuits.report.build import known
@@ -42,6 +44,7 @@ def gather(
             found = read_bundle(source)
             circuits += [None] * len(found["circuits"])
         else:
+            source = shipped.locate_circuit(source)
             circuit = Circuit.load(source, task=task if _names(source, task) else None)
             circuits.append(circuit)
             found = _of_folder(source, circuit, corpus, progress)
@@ -60,7 +63,7 @@ def _names(folder: Path, task: Task | None) -> bool:
 
 def _of_folder(folder: Path, circuit: Circuit, corpus: Path | None, progress: bool) -> dict[str, Any]:
     key = _key(folder, corpus)
-    path = folder / FILE
+    path = shipped.writable(folder) / FILE
     if path.is_file():
         try:
             kept = read_json(path)
@@ -69,17 +72,17 @@ def _of_folder(folder: Path, circuit: Circuit, corpus: Path | None, progress: bo
                 return kept["bundle"]
         except (InputError, KeyError, TypeError):
             pass  # of another version, or cut short: made again
-    card: Card | None = known(circuit, folder)
+    card: Card | None = known(circuit, shipped.writable(folder)) or known(circuit, folder)
     found = bundle(circuit, [card], text=corpus, progress=progress)
     with contextlib.suppress(InputError):  # a folder that cannot be written to only costs the time to make it again
+        make_folder(path.parent)
         atomic_write(path, as_json({"key": key, "bundle": found}))
     return found
 
 
 def _key(folder: Path, corpus: Path | None) -> str:
     digest = hashlib.sha256(json.dumps([VERSION, str(corpus)]).encode())
-    for name in KEYED:
-        path = folder / name
+    for path in (*(folder / name for name in KEYED), shipped.writable(folder) / "report.json"):
         digest.update(path.read_bytes() if path.is_file() else b"-")
     return digest.hexdigest()
 

@@ -1,0 +1,82 @@
+"""Puts the circuits of a sweep beside the models that ship, each with its quick report card and a table of all.
+
+    python docs/figures/circuits.py runs/pair [--target 0.15]
+
+Of every model of the sweep that ships, the learned circuit of each task that reached the target is written to
+sparse_circuits/models/NAME/circuits/TASK/, and the table of all tasks to README.md there. What was there before goes.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sparse_circuits import checkpoint, shipped
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.report.build import report
+from sparse_circuits.files import atomic_write
+from sparse_circuits.model import GPT
+from sparse_circuits.tasks import TASKS
+
+
+def main() -> None:
+    """Ship the circuits of every shipped model in the sweep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", type=Path, help="the folder of the sweep")
+    parser.add_argument("--target", type=float, default=0.15, help="of its target losses, in nats")
+    arguments = parser.parse_args()
+    for folder in sorted(path for path in arguments.sweep.iterdir() if path.is_dir()):
+        name, _, digest = folder.name.rpartition("-")
+        if name in shipped.names():
+            model = checkpoint.load(name, sparse="auto")
+            if checkpoint.model_hash(model).startswith(digest):
+                ship(model, name, folder, arguments.target)
+
+
+def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
+    """The circuits of one model."""
+    out = shipped.FOLDER / name / "circuits"
+    shutil.rmtree(out, ignore_errors=True)
+    lines = []
+    for task in TASKS:
+        found = sweep / task / f"learned-{target:g}-seed0"
+        described = json.loads((found / "result.json").read_text()) if (found / "result.json").is_file() else None
+        if described is None or not (found / "circuit.json").is_file():
+            why = (
+                "not looked for"
+                if described is None
+                else f"{described['status']} (model {described['model_loss']:.3f})"
+            )
+            lines.append(f"| {task} | | | | | {why} |")
+            continue
+        circuit = Circuit.load(found, model)
+        card = report(circuit, progress=True)
+        circuit.save(out / task)
+        card.save(out / task)
+        (out / task / "report.html").unlink()  # `report` makes it again
+        lines.append(row(circuit, card.to_json()))
+        print(f"{name} {lines[-1]}", flush=True)
+    atomic_write(out / "README.md", HEAD.format(name=name, target=target) + "\n".join(lines) + "\n")
+
+
+HEAD = """# Circuits of {name}
+
+The smallest circuits that `sparse-circuits prune` finds for a loss of {target:g} nats on the calibration split, as they
+come, each with its report card: `sparse-circuits view {name}/TASK` shows one, `sparse-circuits report {name}/TASK
+--full` judges it thoroughly. Losses are on the report split, which nothing was chosen on.
+
+| task | nodes | edges | loss | out of distribution | verdict of the quick card |
+|---|---:|---:|---:|---:|---|
+"""
+
+
+def row(circuit: Circuit, card: dict[str, Any]) -> str:
+    """A line of the table."""
+    losses = circuit.found["losses"]
+    others = f"{losses['report']['circuit']:.3f} | {losses['ood']['circuit']:.3f}" if "ood" in losses else "|"
+    return f"| {circuit.task.name} | {circuit.size} | {len(circuit.edges)} | {others} | {card['verdict']} |"
+
+
+if __name__ == "__main__":
+    main()
