@@ -122,7 +122,7 @@ def test_a_circuit_is_found_by_name(tiny: GPT, shipped_circuit: Circuit) -> None
 def test_a_circuit_folder_of_that_name_wins(tiny: GPT, shipped_circuit: Circuit) -> None:
     own = Circuit(tiny, TASKS["for_while"], {"0.mlp.post_act": (4,)}, shipped_circuit.means)
     own.save("tiny/for_while")
-    assert Circuit.load("tiny/for_while").nodes == own.nodes
+    assert Circuit.load("tiny/for_while", tiny).nodes == own.nodes
     assert shipped.writable(shipped.locate_circuit("tiny/for_while")) == Path("tiny/for_while")
 
 
