@@ -3,8 +3,8 @@
 Source: the whole-network capture of PyTorch's notes on CUDA graphs. A graph is the same launches on the same memory
 every time, so that whatever changes from call to call must lie in tensors that are filled anew before.
 
-Only where the environment variable SPARSE_CIRCUITS_GRAPHS is 1: recording has not been run on a GPU yet.
-`benchmarks/cuda_graphs.py` compares steps with and without, in results and time.
+The environment variable SPARSE_CIRCUITS_GRAPHS=0 does without. `benchmarks/cuda_graphs.py` compares steps with and
+without, in results and time.
 """
 
 import os
@@ -33,7 +33,7 @@ class Recorder(Generic[Result]):
         self._refused = False
 
     def __call__(self, key: Hashable, function: Callable[[], Result]) -> Result:
-        if key != self._key or self._refused or os.environ.get(ENVIRONMENT) != "1":
+        if key != self._key or self._refused or os.environ.get(ENVIRONMENT) == "0":
             self._key, self._graph, self._result = key, None, None
             return function()
         if self._graph is None:
