@@ -42,6 +42,8 @@ MEGABYTES = {"mix": (12.0, 12.0), "idioms": (24.0, 0.0), "real": (0.0, 24.0)}
 MEASURED = ("idioms", "real")
 BASE = "the recipe"
 EVAL_TOKENS = 131_072
+RATE = 7e-3
+"""The learning rate of the recipe, for batches of 2048 tokens."""
 
 Change = Callable[[TrainConfig], TrainConfig]
 
@@ -100,9 +102,9 @@ VARIANTS: dict[str, dict[str, Change]] = {
         "learnt, from near zero": published,
     },
     "rate": {
-        "a quarter": loop(learning_rate=7e-3 / 4),
-        "half": loop(learning_rate=7e-3 / 2),
-        "double": loop(learning_rate=7e-3 * 2),
+        "a quarter": loop(learning_rate=RATE / 4),
+        "half": loop(learning_rate=RATE / 2),
+        "double": loop(learning_rate=RATE * 2),
         "no warm-up": loop(warmup=0.0),
     },
     "optimiser": {
@@ -182,12 +184,14 @@ def pack(out: Path) -> None:
 
 
 def base(out: Path, steps: int) -> TrainConfig:
-    """The recipe of `small-sparse`, smaller."""
+    """The recipe of `small-sparse`, smaller, and amortised as one would train it on a CPU."""
     shipped = presets.small_train(out / "mix", out, density=1 / 32)
     return dataclasses.replace(
         shipped,
+        dw="amortized",
         model=dataclasses.replace(shipped.model, n_layer=2, d_model=128, n_head=8, block_size=128),
-        loop=dataclasses.replace(shipped.loop, steps=steps),
+        sparsity=dataclasses.replace(shipped.sparsity, embedding_density=1.5 / 32),
+        loop=dataclasses.replace(shipped.loop, steps=steps, learning_rate=RATE),
         batch_size=16,
         eval_every=steps,
         checkpoint_seconds=3600.0,
