@@ -13,6 +13,8 @@ from sparse_circuits import checkpoint, kernels
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import node_means
 from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.circuits.report.build import fingerprint
+from sparse_circuits.circuits.report.rows import Card, Row
 from sparse_circuits.config import GPTConfig, PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template
@@ -84,6 +86,34 @@ def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, one_
     )
 
 
+def a_card(circuit: Circuit) -> Card:
+    """A report card of `circuit` with a row of every verdict; the numbers are made up."""
+    rows = (
+        Row(1, "loss_report", "loss on unseen pairs", "It has a loss.", "holds", 0.25, (0.125, 0.5), "nats"),
+        Row(1, "loss_ood", "loss out of distribution", "It has another.", "fails", 0.75, None, "nats"),
+        Row(2, "ablation_zero", "zero ablation", "A part of it is left.", "weak", 0.375),
+        Row(5, "seeds", "seeds", "Nobody pruned again.", "not measured"),
+        Row(9, "identity", "all masks on", "All is as in the model.", "holds", 0.0, decisive=True),
+    )
+    about = {
+        "circuit": fingerprint(circuit),
+        "task": circuit.task.name,
+        "description": circuit.task.description,
+        "model": checkpoint.model_hash(circuit.model),
+        "nodes": circuit.size,
+        "edges": len(circuit.edges),
+        "all_nodes": circuit.space.total,
+        "ablation": "mean",
+        "pairs": 4,
+        "fewer_pairs": 2,
+        "by_hand": True,
+        "full": False,
+        "seed": 0,
+        "seconds": 1.0,
+    }
+    return Card(about, rows)
+
+
 def sum_of(config: GPTConfig) -> int:
     """How many nodes a model has."""
     return NodeSpace(config.resolved()).total
@@ -110,6 +140,7 @@ SPOILED: list[tuple[str, object, str]] = [
     ("circuits.0.edges.0", [0, 999, 1.0], "edges name a node it has not"),
     ("circuits.0.model", 5, "circuits[0].model is no model of it"),
     ("circuits.0.task.loss", "other", "task.loss is none of 'two_token', 'one_token'"),
+    ("circuits.0.card", {"verdict": "holds"}, "circuits[0].card is none of what it may be"),
     ("models.0.tokens.3", 7, "tokens[3] is no string"),
     ("models.0.health.kurtosis", {"a": "b"}, "kurtosis.a is no number"),
     ("models", [], "models has 0 items"),
