@@ -1,6 +1,7 @@
 // The Live view: any prompt, any change to any node, and what it does at once; pruning anew for another target.
 import { html, useEffect, useMemo, useRef, useState } from "./html.js";
 import { ask, text } from "./ask.js";
+import { pairName } from "./data.js";
 import { percent, plain, signed, visible } from "./format.js";
 import { Steer } from "./steer.js";
 import { Strip } from "./tokens.js";
@@ -50,7 +51,7 @@ function Prompt({ data, state, store, changes, setChanges }) {
   }, [data, list, whole, prompt, patchFrom, state.pair]);
   const patching = list.some((change) => change.kind === "patch");
   return html`<section class="span"><h2>A prompt</h2>
-    <div class="buttons"><label>from pair <select value=${state.pair} onChange=${(event) => { setPrompt(null); setPatchFrom(null); store.set({ pair: Number(event.target.value) }); }}>${data.circuit.pairs.map((each, index) => html`<option value=${index} selected=${index === state.pair}>${index + 1}: ${each.template}</option>`)}</select></label>
+    <div class="buttons"><label>from pair <select value=${state.pair} onChange=${(event) => { setPrompt(null); setPatchFrom(null); store.set({ pair: Number(event.target.value) }); }}>${data.circuit.pairs.map((_, index) => html`<option value=${index} selected=${index === state.pair}>${pairName(data, index)}</option>`)}</select></label>
       <button onClick=${() => setPrompt(text(data.model, pair.sides[1].tokens))}>its side B</button></div>
     <textarea class="note mono" aria-label="Prompt" rows="3" value=${prompt ?? text(data.model, side.tokens)} onInput=${(event) => setPrompt(event.target.value)}></textarea>
     ${patching && html`<label>patched values come from<textarea class="note mono" aria-label="Prompt to patch from" value=${patchFrom ?? text(data.model, pair.sides[1].tokens)} onInput=${(event) => setPatchFrom(event.target.value)}></textarea></label>`}
