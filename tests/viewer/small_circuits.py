@@ -49,6 +49,26 @@ def quote_task(one_token: bool = False) -> Task:
     return Task("quotes", "Close the quote that is open.", templates, words)
 
 
+def random_model(config: GPTConfig, seed: int, spread: float) -> GPT:
+    """A model of random weights far enough apart that everything in it matters, with a tokenizer of bytes."""
+    model = GPT(config, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=spread)
+    model.tokenizer = Tokenizer.train([], 257)
+    return model.eval()
+
+
+def dense_circuit(config: GPTConfig) -> Circuit:
+    """All nodes of a random dense model."""
+    model = random_model(config, 0, 0.2)
+    nodes = {site: tuple(range(width)) for site, width in NodeSpace(model.config).widths.items()}
+    means = node_means(model, torch.randint(257, (4, 24), generator=torch.Generator().manual_seed(0)))
+    return Circuit(model, quote_task(), nodes, means, PruneConfig(eval_pairs=2))
+
+
 def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, one_token: bool = False) -> Circuit:
     """A circuit of a random model in which every node matters; one edge is dropped."""
     config = GPTConfig(
@@ -63,14 +83,8 @@ def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, one_
         positions="sinusoidal_concat",
         d_position=4,
     )
-    model = GPT(config, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.4)
-    model.tokenizer = Tokenizer.train([], 257)
-    model.eval()
+    model = random_model(config, seed, 0.4)
+    generator = torch.Generator().manual_seed(seed + 1)
     windows = torch.randint(257, (8, 24), generator=generator)
     link = (("0.mlp.act_in", 3), ("0.mlp.post_act", 4))
     dropped = [link] if all(channel in nodes.get(site, ()) for site, channel in link) else []
@@ -92,7 +106,7 @@ def a_card(circuit: Circuit) -> Card:
         Row(1, "loss_report", "loss on unseen pairs", "It has a loss.", "holds", 0.25, (0.125, 0.5), "nats"),
         Row(1, "loss_ood", "loss out of distribution", "It has another.", "fails", 0.75, None, "nats"),
         Row(2, "ablation_zero", "zero ablation", "A part of it is left.", "weak", 0.375),
-        Row(5, "seeds", "seeds", "Nobody pruned again.", "not measured"),
+        Row(5, "seeds", "overlap with others", "Nobody pruned again.", "not measured"),
         Row(9, "identity", "all masks on", "All is as in the model.", "holds", 0.0, decisive=True),
     )
     about = {

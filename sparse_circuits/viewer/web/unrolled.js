@@ -1,33 +1,35 @@
 // The Unrolled view: one prompt of the task through the circuit, as a figure.
-import { html, useEffect, useMemo, useRef, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
 import { pairName, pathThrough } from "./data.js";
 import { describe, percent, plain, signed, visible } from "./format.js";
 import { widthOf } from "./lines.js";
 import { hover } from "./state.js";
 import { shade } from "./tokens.js";
 import { placeNumbers } from "./unrolledlabels.js";
-import { PILL, unroll } from "./unrolledlayout.js";
+import { PILL, trimmed, unroll } from "./unrolledlayout.js";
 
-export function Unrolled({ data, state, store }) {
+export function Unrolled({ data: whole, state, store }) {
   const [side, setSide] = useState(0);
   const [inside, setInside] = useState("circuit");
   const [numbers, setNumbers] = useState(true);
-  const place = Math.min(state.pair, data.circuit.pairs.length - 1);
+  const place = Math.min(state.pair, whole.circuit.pairs.length - 1);
+  const data = useMemo(() => trimmed(whole, place), [whole, place]);
   const [look, setLook] = useState(0.1);
   const [zoom, setZoom] = useState(null);
   const scene = useMemo(() => unroll(data, place, side, inside, look), [data, place, side, inside, look]);
   const figure = useRef(null);
   useLight(figure, data, state.node);
-  const active = useMemo(() => activity(data, place), [data, place]);
-  const dense = scene.edges.length > 400;
+  const active = useMemo(() => activity(whole, place), [whole, place]);
   const grey = useMemo(() => new Set(scene.edges.filter((edge) => greyed(data, scene, edge, active))), [data, scene, active]);
-  const written = useMemo(() => (numbers && !dense ? placeNumbers(scene, scene.edges.filter((edge) => !grey.has(edge))) : new Map()), [scene, grey, numbers]);
+  const written = useMemo(() => (numbers ? placeNumbers(scene, scene.edges.filter((edge) => !grey.has(edge))) : new Map()), [scene, grey, numbers]);
+  const unwritten = numbers ? scene.edges.length - grey.size - written.size : 0;
   const [room, setRoom] = useState(840);
   useEffect(() => {
     const watching = new ResizeObserver(([entry]) => setRoom(entry.contentRect.width));
     watching.observe(figure.current);
     return () => watching.disconnect();
   }, []);
+  useLayoutEffect(() => { figure.current.scrollLeft = figure.current.scrollWidth; }, [data]); // to the answer
   const scale = zoom ?? Math.max(0.5, Math.min(1.3, room / scene.width));
   return html`<div class="bar">
       <label>pair <select value=${place} onChange=${(event) => store.set({ pair: Number(event.target.value) })}>${data.circuit.pairs.map((_, index) => html`<option value=${index} selected=${index === place}>${pairName(data, index)}</option>`)}</select></label>
@@ -48,7 +50,8 @@ export function Unrolled({ data, state, store }) {
         ${[...written].map(([edge, at]) => html`<text class=${`amount ${edge.weight < 0 ? "neg" : "pos"}`} data-ids=${`${edge.source} ${edge.target}`} x=${at.x} y=${at.y} text-anchor="middle">${signed(edge.weight, 2)}</text>`)}
         <${Answer} scene=${scene} data=${data} />
       </svg>
-      ${dense && html`<p class="soft">Weights are not written here: there are ${scene.edges.length} lines.</p>`}
+      ${data !== whole && html`<p class="soft">Of ${whole.nodes.length} nodes the ${data.nodes.length} are drawn that ${data.by}.</p>`}
+      ${unwritten > 0 && html`<p class="soft">${unwritten} of ${scene.edges.length - grey.size} weights have no room for their numbers; point at a line to read its.</p>`}
     </div>
     <div class="zoom"><button aria-label="Smaller" onClick=${() => setZoom(scale * 0.8)}>−</button><button aria-label="Larger" onClick=${() => setZoom(scale * 1.25)}>+</button><button onClick=${() => setZoom(null)}>Fit</button></div>`;
 }

@@ -5,6 +5,7 @@ import { PILL } from "./unrolledlayout.js";
 
 const CHARACTER = 5.3; // of the numbers' font
 const HEIGHT = 11;
+const MOST = 500; // lines that are tried
 // Along the line, the middle first.
 const PLACES = [0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73, 0.8, 0.2, 0.87, 0.14];
 
@@ -12,7 +13,7 @@ const PLACES = [0.5, 0.42, 0.58, 0.34, 0.66, 0.27, 0.73, 0.8, 0.2, 0.87, 0.14];
 export function placeNumbers(scene, edges) {
   const taken = obstacles(scene);
   const found = new Map();
-  for (const edge of [...edges].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight))) {
+  for (const edge of [...edges].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, MOST)) {
     const width = CHARACTER * signed(edge.weight, 2).length + 5;
     for (const t of PLACES) {
       const at = along(edge, t);

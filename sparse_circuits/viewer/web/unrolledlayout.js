@@ -15,6 +15,27 @@ const NARROW = 16;
 const READS = 26; // above the start of a sublayer
 const FIRST_SWEEPS = 6;
 
+const MOST_NODES = 250;
+const MOST_LINES = 4000;
+
+// The circuit with the nodes that a figure can hold: of a large one those that cost most when removed, where that was
+// measured, else those whose values differ most between the two sides of the pair.
+export function trimmed(data, pair) {
+  if (data.nodes.length <= MOST_NODES) return data;
+  const measured = data.nodes.every((node) => node.cost !== null);
+  const [a, b] = data.circuit.pairs[pair].sides.map((side) => side.circuit.values);
+  const apart = (node) => {
+    const [one, two] = [a[node.index], b[node.index]];
+    const size = Math.max(1e-9, ...one.map(Math.abs), ...two.map(Math.abs));
+    return Math.max(...one.map((value, place) => Math.abs(value - (two[place] ?? value)))) / size;
+  };
+  const worth = new Map(data.nodes.map((node) => [node, measured ? node.cost : apart(node)]));
+  const chosen = new Set([...data.nodes].sort((x, y) => worth.get(y) - worth.get(x)).slice(0, MOST_NODES).map((node) => node.id));
+  const links = data.links.filter((each) => each.kind === "edge" && chosen.has(each.source) && chosen.has(each.target));
+  const strong = [...links].sort((x, y) => Math.abs(y.weight) - Math.abs(x.weight)).slice(0, MOST_LINES);
+  return { ...data, nodes: data.nodes.filter((node) => chosen.has(node.id)), links: strong, backward: grouped(strong, (each) => each.target), by: measured ? "cost most" : "differ most between the sides" };
+}
+
 // `look`: attention below it is left out.
 export function unroll(data, pair, side, inside = "circuit", look = 0.1) {
   const prompt = data.circuit.pairs[pair].sides[side];
