@@ -107,7 +107,7 @@ def a_card(circuit: Circuit) -> Card:
         Row(1, "loss_ood", "loss out of distribution", "It has another.", "fails", 0.75, None, "nats"),
         Row(2, "ablation_zero", "zero ablation", "A part of it is left.", "weak", 0.375),
         Row(5, "seeds", "overlap with others", "Nobody pruned again.", "not measured"),
-        Row(9, "identity", "all masks on", "All is as in the model.", "holds", 0.0, decisive=True),
+        Row(9, "identity", "logits with everything kept", "All is as in the model.", "holds", 0.0, decisive=True),
     )
     about = {
         "circuit": fingerprint(circuit),
@@ -159,6 +159,30 @@ SPOILED: list[tuple[str, object, str]] = [
     ("models.0.health.kurtosis", {"a": "b"}, "kurtosis.a is no number"),
     ("models", [], "models has 0 items"),
 ]
+
+
+HOSTILE = '<img src=x onerror="window.hacked=1"></script><script>window.hacked=2</script><!--'
+
+
+def hostile(bundle: dict[str, Any]) -> dict[str, Any]:
+    """The bundle with markup that would run in the place of every string; changed in place."""
+    model, circuit = bundle["models"][0], bundle["circuits"][0]
+    model["tokens"] = [HOSTILE] * len(model["tokens"])
+    model["name"] = circuit["title"] = circuit["text"] = HOSTILE
+    circuit["task"] = {**circuit["task"], "name": HOSTILE, "description": HOSTILE}
+    for pair in circuit["pairs"]:
+        pair["template"] = HOSTILE
+    model["health"]["text"] = HOSTILE
+    model["health"]["kurtosis"] = {HOSTILE: 1, "__proto__": 2, "constructor": 3}
+    row = {"name": HOSTILE, "sentence": HOSTILE, "verdict": "weak", "value": 1, "interval": [0, 1], "unit": HOSTILE}
+    circuit["card"] = {
+        "verdict": "weak",
+        "line": HOSTILE,
+        "warnings": [HOSTILE],
+        "points": {str(point): "weak" for point in range(1, 10)},
+        "rows": [{**row, "point": point, "spans": HOSTILE} for point in range(1, 10)],
+    }
+    return bundle
 
 
 class Served:
