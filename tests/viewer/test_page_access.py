@@ -20,7 +20,8 @@ Opener = Callable[..., Page]
 def focused(page: Page) -> str:
     """What has the focus, in words."""
     return page.evaluate(
-        "(document.activeElement.getAttribute('aria-label') || document.activeElement.textContent || '').trim()"
+        "(({ ariaLabel, labels, textContent }) => (ariaLabel || labels?.[0]?.textContent || textContent || '').trim())"
+        "(document.activeElement)"
     )
 
 

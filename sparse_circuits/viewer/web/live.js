@@ -79,7 +79,7 @@ function Changes({ data, changes, setChanges, state }) {
       <td>${(change.kind === "scale" || change.kind === "set") && html`<input type="range" aria-label=${`Value for ${id}`} min="-8" max="8" step="0.1" value=${change.value} onInput=${(event) => set(id, { ...change, value: Number(event.target.value) })} /> <span class="number">${signed(change.value, 2)}</span>`}</td>
       <td><button aria-label=${`Undo the change of ${id}`} onClick=${() => set(id, null)}>undo</button></td></tr>`)}</tbody></table>
     <form class="buttons" onSubmit=${add}>${data.byId.has(state.node) && !changes[state.node] && html`<button type="button" data-switch onClick=${() => set(state.node, { kind: "off", value: 0 })}>Switch off ${state.node}</button>`}
-      <input class="mono" aria-label="Any node of the model" placeholder="any node, e.g. 0.attn.q:3" value=${added} onInput=${(event) => setAdded(event.target.value)} /><button disabled=${!added.trim()}>Add</button>
+      <input class="mono" size="24" aria-label="Any node of the model" placeholder="any node, e.g. 0.attn.q:3" value=${added} onInput=${(event) => setAdded(event.target.value)} /><button disabled=${!added.trim()}>Add</button>
       ${Object.keys(changes).length > 0 && html`<button type="button" onClick=${() => setChanges({})}>Undo all</button>`}</form>
     <p class="soft">Open a node in the Circuit view and switch it off here; what is off is drawn faint there.</p>`;
 }
