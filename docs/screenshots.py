@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -26,7 +26,7 @@ from sparse_circuits.viewer.sources import gather
 
 DEMO = Path("runs/demo/circuits/single_double_quote")
 OUT = Path(__file__).parent / "figures"
-SHOTS = {
+SHOTS: dict[str, tuple[str, Literal["light", "dark"]]] = {
     "viewer-circuit": ("", "light"),
     "viewer-path": ("node=BEST", "light"),
     "viewer-unrolled": ("view=unrolled&pair=1", "light"),

@@ -25,7 +25,7 @@ def focused(page: Page) -> str:
     )
 
 
-def tab_to(page: Page, name: str, most: int = 80) -> None:
+def tab_to(page: Page, name: str, most: int = 150) -> None:
     """Press Tab until what is called so has the focus."""
     for _ in range(most):
         page.keyboard.press("Tab")
@@ -57,7 +57,7 @@ def test_a_whole_visit_by_keys_alone(open_page: Opener, file_address: str) -> No
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Control+z")
     assert page.locator(".graph .group").count() == 0
-    tab_to(page, "weights ≥", 30)
+    tab_to(page, "weights ≥")
     page.keyboard.press("End")
     tab_to(page, "The circuit, ")
     page.keyboard.press("+")
@@ -65,7 +65,7 @@ def test_a_whole_visit_by_keys_alone(open_page: Opener, file_address: str) -> No
     page.keyboard.press("2")
     page.wait_for_selector("[data-view=unrolled]")
     page.evaluate("document.activeElement.blur()")
-    tab_to(page, "Save", 30)
+    tab_to(page, "Save")
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     assert focused(page) == "Figure as SVG"
@@ -78,7 +78,8 @@ def test_the_theme_is_chosen_and_kept(open_page: Opener, file_address: str) -> N
     papers = set()
     for theme in ("light", "dark"):
         page.get_by_role("button", name="Theme").click()
-        assert page.evaluate("document.documentElement.dataset.theme") == theme
+        page.get_by_role("button", name=f"Theme: {theme}").wait_for()
+        page.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
         papers.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert len(papers) == 2
     page.wait_for_function("() => location.hash.includes('theme=dark')")

@@ -14,6 +14,7 @@ from sparse_circuits import kernels
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.viewer import bundle, export_html
+from sparse_circuits.viewer.sources import merge
 
 VIEWS = ["circuit", "unrolled", "channel", "sizes", "card", "model", "compare", "live"]
 OVERLAPS = """selectors => {
@@ -77,10 +78,11 @@ def test_the_longest_names_at_both_ends_are_whole(
 
 @pytest.mark.parametrize("size", [(1280, 800), (1920, 1080)])
 def test_nothing_of_the_bars_is_cut_off(
-    open_page: Callable[..., Page], file_address: str, size: tuple[int, int]
+    open_page: Callable[..., Page], tmp_path: Path, made: dict[str, Any], size: tuple[int, int]
 ) -> None:
-    page = open_page(file_address, viewport={"width": size[0], "height": size[1]})
-    for view in ("circuit", "unrolled"):
+    export_html(merge([made, made]), tmp_path / "page.html")
+    page = open_page((tmp_path / "page.html").as_uri(), viewport={"width": size[0], "height": size[1]})
+    for view in ("circuit", "unrolled", "compare"):
         page.evaluate("view => { location.hash = `#view=${view}` }", view)
         page.wait_for_selector(f'[data-view="{view}"]')
         for bar in ("header", ".bar"):
@@ -136,8 +138,8 @@ def test_the_story_tells_the_pairs_means(
         carried.append(side["circuit"]["values"][names.index("0.attn.v:6")][row_of_last.index(max(row_of_last))])
     said = story.locator('[data-looks="1"]').first.inner_text()
     assert f"{fmean(most):.2f}" in said or f"{fmean(most):.3f}" in said
-    told = story.locator('tr:has([data-row="0.attn.v:6"]) [data-side="B"]').get_attribute("data-value")
-    assert float(told or "") == pytest.approx(fmean(carried), rel=1e-9)
+    shown = story.locator('tr:has([data-row="0.attn.v:6"]) [data-side="B"]').get_attribute("data-value")
+    assert float(shown or "") == pytest.approx(fmean(carried), rel=1e-9)
     assert '"' in story.locator("p").first.inner_text()
     story.locator('[data-row="0.attn.v:6"]').click()
     assert page.locator("aside h2").inner_text() == "0.attn.v:6"

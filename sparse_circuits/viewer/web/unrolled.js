@@ -8,6 +8,8 @@ import { shade } from "./tokens.js";
 import { placeNumbers } from "./unrolledlabels.js";
 import { PILL, trimmed, unroll } from "./unrolledlayout.js";
 
+const READABLE = 0.85; // a figure that would have to be smaller is scrolled through from top to bottom
+
 export function Unrolled({ data: whole, state, store }) {
   const [side, setSide] = useState(0);
   const [inside, setInside] = useState("circuit");
@@ -23,14 +25,14 @@ export function Unrolled({ data: whole, state, store }) {
   const grey = useMemo(() => new Set(scene.edges.filter((edge) => greyed(data, scene, edge, active))), [data, scene, active]);
   const written = useMemo(() => (numbers ? placeNumbers(scene, scene.edges.filter((edge) => !grey.has(edge))) : new Map()), [scene, grey, numbers]);
   const unwritten = numbers ? scene.edges.length - grey.size - written.size : 0;
-  const [room, setRoom] = useState(840);
+  const [room, setRoom] = useState({ width: 840, height: 700 });
   useEffect(() => {
-    const watching = new ResizeObserver(([entry]) => setRoom(entry.contentRect.width));
+    const watching = new ResizeObserver(([entry]) => setRoom(entry.contentRect));
     watching.observe(figure.current);
     return () => watching.disconnect();
   }, []);
   useLayoutEffect(() => { figure.current.scrollLeft = figure.current.scrollWidth; }, [data]); // to the answer
-  const scale = zoom ?? Math.max(0.5, Math.min(1.3, room / scene.width));
+  const scale = zoom ?? Math.max(0.5, Math.min(1.3, room.width / scene.width, Math.max(READABLE, room.height / scene.height)));
   return html`<div class="bar">
       <label>pair <select value=${place} onChange=${(event) => store.set({ pair: Number(event.target.value) })}>${data.circuit.pairs.map((_, index) => html`<option value=${index} selected=${index === place}>${pairName(data, index)}</option>`)}</select></label>
       <span role="group" aria-label="Side"><button aria-pressed=${side === 0} onClick=${() => setSide(0)}>side A</button> <button aria-pressed=${side === 1} onClick=${() => setSide(1)}>side B</button></span>
