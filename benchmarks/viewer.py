@@ -135,7 +135,7 @@ def main() -> None:
         rows.update(found)
         if not given.json:
             for name, value in found.items():
-                print(f"{name:62s}{value:10.2f}", flush=True)
+                print(f"{name:68s}{value:10.2f}", flush=True)
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         chromium = next((path for name in ("chromium", "google-chrome") if (path := shutil.which(name))), None)
@@ -211,8 +211,8 @@ def _live(found: dict[str, Any], circuits: list[Any]) -> dict[str, float]:
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/api/"
     node = found["circuits"][0]["nodes"][0]
     side = found["circuits"][0]["pairs"][0]["sides"][0]
-    change = [{"node": f"{node['site']}:{node['channel']}", "kind": "off"}]
-    asked = {"tokens": side["tokens"], "answers": [side["right"], side["wrong"]], "changes": change}
+    name = f"{node['site']}:{node['channel']}"
+    prompt = {"tokens": side["tokens"], "answers": [side["right"], side["wrong"]]}
 
     def seconds(path: str, body: dict[str, Any]) -> float:
         request = urllib.request.Request(
@@ -221,12 +221,17 @@ def _live(found: dict[str, Any], circuits: list[Any]) -> dict[str, float]:
         return _timed(lambda: urllib.request.urlopen(request).read())
 
     rows = {}
-    for path, what in (("run", "a prompt"), ("losses", "losses on pairs")):
+    for path, kind, what in (
+        ("run", "off", "a prompt, a node switched off"),
+        ("losses", "off", "losses on 24 pairs, a node switched off"),
+        ("losses", "set", "losses on 24 pairs, a node set to a value"),
+    ):
+        asked = prompt | {"changes": [{"node": name, "kind": kind, "value": 1.0}]}
         with contextlib.suppress(urllib.error.HTTPError):  # the first answer may compile kernels
             seconds(path, asked)
-        rows[f"live ablation, {what}, ms (median of 15)"] = 1000 * statistics.median(
-            seconds(path, asked) for _ in range(15)
-        )
+        took = [seconds(path, asked) for _ in range(15)]
+        rows[f"live: {what}, ms (median of 15)"] = 1000 * statistics.median(took)
+        rows[f"  {path}, {kind}: the slowest"] = 1000 * max(took)
     server.should_exit = True
     return rows
 

@@ -74,7 +74,14 @@ def draw_edge(axes: plt.Axes, edge: Edge, place: dict[tuple[str, int], tuple[flo
     axes.plot([x0, x1], [y0, y1], color=color, linewidth=0.5 + 3.5 * abs(edge.weight) / largest, zorder=2)
 
 
+def write(circuit: sc.Circuit) -> list[Path]:
+    """Draw it; returns the files."""
+    found = draw(circuit)
+    paths = [Path(__file__).with_suffix(suffix) for suffix in (".svg", ".png")]
+    for path in paths:
+        found.savefig(path, dpi=110)
+    return paths
+
+
 if __name__ == "__main__":
-    figure = draw(sc.Circuit.load(CIRCUIT))
-    for suffix in (".svg", ".png"):
-        figure.savefig(Path(__file__).with_suffix(suffix), dpi=110)
+    write(sc.Circuit.load(CIRCUIT))

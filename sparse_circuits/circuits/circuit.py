@@ -63,6 +63,8 @@ class Circuit:
     """Edges between kept nodes that are left out, each (source, target): they carry what a removed source would."""
 
     def __post_init__(self) -> None:
+        self.folder: Path | None = None
+        """Where it was read from or written to."""
         self._full: tuple[tuple[tuple[int, int], ...], GPT] | None = None
         self._runner: GPT | None = None
         self.space = NodeSpace(self.model.config)
@@ -162,16 +164,18 @@ class Circuit:
         (folder / "circuit.json").unlink(missing_ok=True)
         checkpoint.write_tensors(folder / "circuit.safetensors", tensors)
         write_json(folder / "circuit.json", self.description())
+        self.folder = folder
 
     def show(self, *others: "Circuit", card: "Card | None" = None) -> "Shown":
         """The page of this circuit (and others beside it): inside a notebook, else in the browser.
 
         Args:
-            card: its report card, to be shown with it.
+            card: its report card, to be shown with it; by default the one beside it in its folder.
         """
+        from sparse_circuits.viewer.bundle import card_beside
         from sparse_circuits.viewer.show import show
 
-        return show([self, *others], [card, *[None] * len(others)])
+        return show([self, *others], [card or card_beside(self), *map(card_beside, others)])
 
     def description(self) -> dict[str, Any]:
         """What `circuit.json` holds."""
@@ -227,7 +231,7 @@ class Circuit:
             if described["format"] != FORMAT:
                 raise InputError(f"format {described['format']!r}; this version reads format {FORMAT}")
             owner, nodes = _own_model(described["model"], model), _channels(described["nodes"])
-            return cls(
+            found = cls(
                 owner,
                 _own_task(described["task"], task),
                 nodes,
@@ -238,6 +242,8 @@ class Circuit:
                 dict(described["found"]),
                 _dropped(owner, nodes, described["edges"]),
             )
+            found.folder = folder
+            return found
         except InputError as error:
             raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:

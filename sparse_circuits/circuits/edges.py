@@ -46,6 +46,12 @@ def edges(model: GPT, nodes: Nodes) -> list[Edge]:
     return found
 
 
+def edge_count(model: GPT, nodes: Nodes) -> int:
+    """How many edges there are between `nodes`, without making a list of them."""
+    parts = (weight[list(nodes.get(b, ()))][:, list(nodes.get(a, ()))] for a, b, weight in matrices(model))
+    return sum(int(part.count_nonzero()) for part in parts)
+
+
 def embedding_edges(model: GPT, nodes: Nodes) -> tuple[int, int]:
     """Nonzeros of the embedding into residual channels that `nodes` read, and of the unembedding from those written."""
     read = {c for site, kept in nodes.items() if site.endswith("act_in") for c in kept}

@@ -13,10 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sparse_circuits import checkpoint
+from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.edge_search import MEASURED
 from sparse_circuits.circuits.report import Card
+from sparse_circuits.circuits.report.build import known
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import to_json
@@ -44,7 +45,7 @@ def bundle(
     """One or several circuits as the JSON value that the page shows.
 
     Args:
-        cards: the report card of each, or None.
+        cards: the report card of each, or None; by default those that lie beside them (`card_beside`).
         text: a packed corpus to watch the nodes on; by default the one each model was trained on, and where that is not
             here text of its kind (see `texts`).
         text_tokens: how many tokens of it.
@@ -61,7 +62,7 @@ def bundle(
     models: list[dict[str, Any]] = []
     places: dict[str, int] = {}
     described = []
-    for circuit, card in zip(given, cards or [None] * len(given), strict=True):
+    for circuit, card in zip(given, cards or map(card_beside, given), strict=True):
         identity = checkpoint.model_hash(circuit.model)
         if identity not in places:
             texts[identity] = text_for(circuit.model, text, text_tokens)
@@ -78,6 +79,13 @@ def bundle(
     }
     check(found, "the bundle just made")
     return found
+
+
+def card_beside(circuit: Circuit) -> Card | None:
+    """The report card of this circuit in its folder, or where what belongs to one that ships is written."""
+    if circuit.folder is None:
+        return None
+    return known(circuit, shipped.writable(circuit.folder)) or known(circuit, circuit.folder)
 
 
 def read_bundle(path: str | Path) -> dict[str, Any]:

@@ -11,10 +11,14 @@ from sparse_circuits.viewer.onefile import export_html
 def write(circuit: Circuit, out: Path) -> list[str]:
     """Write the page to `out`, or as `circuit.html` in it where `out` names a folder; returns what there is to know.
 
-    The report card is not in it: `view FOLDER --html` puts the one that lies beside the circuit in, too.
+    The report card that lies beside the circuit is in it.
     """
     if out.suffix == "":
         checkpoint.make_folder(out)
         out = out / "circuit.html"
-    size = export_html(bundle(circuit, progress=True), out)
-    return [f"{out} needs no other file and no network ({size / 1e6:.1f} MB); it opens by double click"]
+    found = bundle(circuit, progress=True)
+    size = export_html(found, out)
+    notes = [f"{out} needs no other file and no network ({size / 1e6:.1f} MB); it opens by double click"]
+    if found["circuits"][0]["card"] is None:
+        notes.append("no report card lies beside the circuit, so the page has none: `sparse-circuits report` makes it")
+    return notes

@@ -1,16 +1,19 @@
 """Questions put to a model and its circuit while somebody looks: any prompt, any change, and what it does to losses."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.logits import frozen_logits, last_logits, norm_scale
 from sparse_circuits.circuits.nodes import keep_only
 from sparse_circuits.errors import InputError
+from sparse_circuits.model import GPT
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose
 from sparse_circuits.tasks import Examples, task_losses
 from sparse_circuits.tasks.pair import ANY
@@ -24,6 +27,20 @@ LONGEST = 20_000
 """Characters of a prompt."""
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """For work of a few milliseconds, on which two threads are no faster.
+
+    Where something else has the second core, two wait for each other at every step: 450 ms in place of 24.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Live:
     """One circuit, ready to answer. Calls come one at a time: a model's taps are no place for two."""
 
@@ -31,6 +48,7 @@ class Live:
         self.circuit = circuit
         self._lock = threading.Lock()
         self._examples: Examples | None = None
+        self._evaluator: tuple[GPT, Evaluator] | None = None
         self._unchanged: dict[str, Number] = {}
 
     @property
@@ -40,6 +58,14 @@ class Live:
             whole = self.circuit.examples("report")
             self._examples = whole.pick(torch.arange(min(PAIRS, len(whole))))
         return self._examples
+
+    def evaluator(self) -> Evaluator:
+        """Of those pairs, kept from question to question: what it adds up beforehand takes longer than an answer."""
+        full = self.circuit.full
+        if self._evaluator is None or self._evaluator[0] is not full:
+            self._evaluator = full, self.circuit.evaluator(self.examples)
+            self._unchanged = {}
+        return self._evaluator[1]
 
     def run(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The model, the circuit, and one of them changed, on one prompt.
@@ -57,7 +83,7 @@ class Live:
         tokens = self._tokens(asked, "prompt")
         right, wrong = self._answers(asked)
         other = self._tokens(asked, "patch_from") if any(change.kind == "patch" for change in changes) else None
-        with self._lock, torch.no_grad():
+        with self._lock, torch.no_grad(), one_thread():
             runs = {
                 "model": self._one(tokens, [], True, None),
                 "circuit": self._one(tokens, [], False, None),
@@ -71,22 +97,33 @@ class Live:
         }
 
     def losses(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """Losses in nats on report pairs: the model's, the circuit's, and those of one of them changed."""
+        """Losses in nats on report pairs: the model's, the circuit's, and those of one of them changed.
+
+        A circuit with nodes switched off or on is another choice of nodes, which its evaluator answers at the price of
+        their number; any other change takes a forward pass of the model.
+        """
         changes = read_changes(asked.get("changes", []), self.circuit)
         whole = bool(asked.get("whole", False))
         with self._lock, torch.no_grad():
-            examples = self.examples
-            evaluate = self.circuit.evaluator(examples)
+            examples, evaluate = self.examples, self.evaluator()
             if not self._unchanged:
                 self._unchanged = {
-                    "model": number(task_losses(last_logits(self.circuit.full, examples), examples).mean()),
-                    "circuit": number(task_losses(evaluate.logits(self.circuit.kept), examples).mean()),
+                    "model": _loss(last_logits(self.circuit.full, examples), examples),
+                    "circuit": _loss(evaluate.logits(self.circuit.kept), examples),
                 }
-            model = self.circuit.full if whole else self.circuit.runner
-            tap = evaluate.tap(kept_with(self.circuit, changes, whole))
-            found = last_logits(model, examples, RowEdit(model, examples, tap, changes), evaluate.scales)
-            changed = float(task_losses(found, examples).mean())
-        return {"pairs": len(examples), "changed": number(changed)} | self._unchanged
+            if not changes:
+                return {"pairs": len(examples), "changed": self._unchanged["model" if whole else "circuit"]} | (
+                    self._unchanged
+                )
+            kept = kept_with(self.circuit, changes, whole)
+            if whole or Edit(changes):
+                model = self.circuit.full if whole else self.circuit.runner
+                edit = RowEdit(model, examples, evaluate.tap(kept), changes)
+                found = last_logits(model, examples, edit, evaluate.scales)
+            else:
+                with one_thread():
+                    found = evaluate.logits(kept)
+            return {"pairs": len(examples), "changed": _loss(found, examples)} | self._unchanged
 
     def _one(
         self, tokens: Tensor, changes: Sequence[Change], whole: bool, other: Tensor | None
@@ -164,3 +201,7 @@ class Live:
         if token is None:
             raise InputError(f"the answer {text!r} ({name}) is not a single token of this model")
         return token
+
+
+def _loss(logits: Tensor, examples: Examples) -> Number:
+    return number(task_losses(logits, examples).mean())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.edges import edges
+from sparse_circuits.circuits.edges import edge_count
 from sparse_circuits.circuits.search import ranked
 from sparse_circuits.progress import Bar
 from sparse_circuits.viewer.numbers import number, numbers
@@ -40,7 +40,7 @@ def curve(circuit: Circuit, split: str = "report", progress: bool = False) -> di
             chosen[order[:size]] = True
             own = size == circuit.size  # there the weights that it does without are left out too
             losses.append((evaluate if own else full)(chosen))
-            counts.append(len(circuit.edges) if own else len(edges(circuit.model, circuit.space.by_site(chosen))))
+            counts.append(len(circuit.edges) if own else edge_count(circuit.model, circuit.space.by_site(chosen)))
             bar.update(done)
     return {
         "split": split,

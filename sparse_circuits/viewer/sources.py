@@ -10,8 +10,6 @@ from typing import Any
 from sparse_circuits import shipped
 from sparse_circuits.checkpoint import make_folder
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.report import Card
-from sparse_circuits.circuits.report.build import known
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write, read_json
 from sparse_circuits.tasks import Task
@@ -72,8 +70,7 @@ def _of_folder(folder: Path, circuit: Circuit, corpus: Path | None, progress: bo
                 return kept["bundle"]
         except (InputError, KeyError, TypeError):
             pass  # of another version, or cut short: made again
-    card: Card | None = known(circuit, shipped.writable(folder)) or known(circuit, folder)
-    found = bundle(circuit, [card], text=corpus, progress=progress)
+    found = bundle(circuit, text=corpus, progress=progress)
     with contextlib.suppress(InputError):  # a folder that cannot be written to only costs the time to make it again
         make_folder(path.parent)
         atomic_write(path, as_json({"key": key, "bundle": found}))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparse_circuits.circuits.edges import Edge, connected, edges, embedding_edges
+from sparse_circuits.circuits.edges import Edge, connected, edge_count, edges, embedding_edges
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import node_sites
@@ -82,6 +82,12 @@ def test_an_edge_needs_both_its_ends(drawn: GPT) -> None:
     assert edges(drawn, {}) == []
     assert edges(drawn, {"0.attn.act_in": [2], "0.attn.q": [0, 1, 2, 3], "0.mlp.post_act": [1]}) == []
     assert [e.weight for e in edges(drawn, {"0.attn.act_in": [9, 2], "0.attn.v": [2, 1], "0.attn.k": [1]})] == [2, 4]
+
+
+def test_a_count_is_that_of_the_list(drawn: GPT) -> None:
+    assert edge_count(drawn, everything(drawn)) == len(edges(drawn, everything(drawn))) == 12
+    assert edge_count(drawn, {"0.attn.act_in": (0,), "0.attn.q": (1, 2)}) == 1
+    assert edge_count(drawn, {}) == 0
 
 
 def test_embedding_and_unembedding_are_counted_beside(drawn: GPT) -> None:

@@ -13,6 +13,8 @@ from sparse_circuits import checkpoint, kernels
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import node_means
 from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.circuits.report.build import fingerprint
+from sparse_circuits.circuits.report.rows import Card, Row
 from sparse_circuits.config import GPTConfig, PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template
@@ -47,6 +49,26 @@ def quote_task(one_token: bool = False) -> Task:
     return Task("quotes", "Close the quote that is open.", templates, words)
 
 
+def random_model(config: GPTConfig, seed: int, spread: float) -> GPT:
+    """A model of random weights far enough apart that everything in it matters, with a tokenizer of bytes."""
+    model = GPT(config, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=spread)
+    model.tokenizer = Tokenizer.train([], 257)
+    return model.eval()
+
+
+def dense_circuit(config: GPTConfig) -> Circuit:
+    """All nodes of a random dense model."""
+    model = random_model(config, 0, 0.2)
+    nodes = {site: tuple(range(width)) for site, width in NodeSpace(model.config).widths.items()}
+    means = node_means(model, torch.randint(257, (4, 24), generator=torch.Generator().manual_seed(0)))
+    return Circuit(model, quote_task(), nodes, means, PruneConfig(eval_pairs=2))
+
+
 def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, one_token: bool = False) -> Circuit:
     """A circuit of a random model in which every node matters; one edge is dropped."""
     config = GPTConfig(
@@ -61,14 +83,8 @@ def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, one_
         positions="sinusoidal_concat",
         d_position=4,
     )
-    model = GPT(config, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.4)
-    model.tokenizer = Tokenizer.train([], 257)
-    model.eval()
+    model = random_model(config, seed, 0.4)
+    generator = torch.Generator().manual_seed(seed + 1)
     windows = torch.randint(257, (8, 24), generator=generator)
     link = (("0.mlp.act_in", 3), ("0.mlp.post_act", 4))
     dropped = [link] if all(channel in nodes.get(site, ()) for site, channel in link) else []
@@ -82,6 +98,34 @@ def small_circuit(seed: int = 0, nodes: dict[str, tuple[int, ...]] = NODES, one_
         scores,
         dropped=dropped,
     )
+
+
+def a_card(circuit: Circuit) -> Card:
+    """A report card of `circuit` with a row of every verdict; the numbers are made up."""
+    rows = (
+        Row(1, "loss_report", "loss on unseen pairs", "It has a loss.", "holds", 0.25, (0.125, 0.5), "nats"),
+        Row(1, "loss_ood", "loss out of distribution", "It has another.", "fails", 0.75, None, "nats"),
+        Row(2, "ablation_zero", "zero ablation", "A part of it is left.", "weak", 0.375),
+        Row(5, "seeds", "overlap with others", "Nobody pruned again.", "not measured"),
+        Row(9, "identity", "logits with everything kept", "All is as in the model.", "holds", 0.0, decisive=True),
+    )
+    about = {
+        "circuit": fingerprint(circuit),
+        "task": circuit.task.name,
+        "description": circuit.task.description,
+        "model": checkpoint.model_hash(circuit.model),
+        "nodes": circuit.size,
+        "edges": len(circuit.edges),
+        "all_nodes": circuit.space.total,
+        "ablation": "mean",
+        "pairs": 4,
+        "fewer_pairs": 2,
+        "by_hand": True,
+        "full": False,
+        "seed": 0,
+        "seconds": 1.0,
+    }
+    return Card(about, rows)
 
 
 def sum_of(config: GPTConfig) -> int:
@@ -110,10 +154,35 @@ SPOILED: list[tuple[str, object, str]] = [
     ("circuits.0.edges.0", [0, 999, 1.0], "edges name a node it has not"),
     ("circuits.0.model", 5, "circuits[0].model is no model of it"),
     ("circuits.0.task.loss", "other", "task.loss is none of 'two_token', 'one_token'"),
+    ("circuits.0.card", {"verdict": "holds"}, "circuits[0].card is none of what it may be"),
     ("models.0.tokens.3", 7, "tokens[3] is no string"),
     ("models.0.health.kurtosis", {"a": "b"}, "kurtosis.a is no number"),
     ("models", [], "models has 0 items"),
 ]
+
+
+HOSTILE = '<img src=x onerror="window.hacked=1"></script><script>window.hacked=2</script><!--'
+
+
+def hostile(bundle: dict[str, Any]) -> dict[str, Any]:
+    """The bundle with markup that would run in the place of every string; changed in place."""
+    model, circuit = bundle["models"][0], bundle["circuits"][0]
+    model["tokens"] = [HOSTILE] * len(model["tokens"])
+    model["name"] = circuit["title"] = circuit["text"] = HOSTILE
+    circuit["task"] = {**circuit["task"], "name": HOSTILE, "description": HOSTILE}
+    for pair in circuit["pairs"]:
+        pair["template"] = HOSTILE
+    model["health"]["text"] = HOSTILE
+    model["health"]["kurtosis"] = {HOSTILE: 1, "__proto__": 2, "constructor": 3}
+    row = {"name": HOSTILE, "sentence": HOSTILE, "verdict": "weak", "value": 1, "interval": [0, 1], "unit": HOSTILE}
+    circuit["card"] = {
+        "verdict": "weak",
+        "line": HOSTILE,
+        "warnings": [HOSTILE],
+        "points": {str(point): "weak" for point in range(1, 10)},
+        "rows": [{**row, "point": point, "spans": HOSTILE} for point in range(1, 10)],
+    }
+    return bundle
 
 
 class Served:

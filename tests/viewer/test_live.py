@@ -93,6 +93,30 @@ def test_patching_every_node_from_the_other_side_gives_the_other_answer(live: Li
     assert one["changed"]["right"] == pytest.approx(other["circuit"]["right"], rel=1e-4)
 
 
+def test_short_work_takes_one_thread_and_gives_the_others_back(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    inner = Live._one
+
+    def watched(self: Live, *given: Any) -> Any:
+        used.append(torch.get_num_threads())
+        return inner(self, *given)
+
+    monkeypatch.setattr(Live, "_one", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        live.run(PROMPT)
+        live.losses({"changes": [change("0.attn.v:2", "off")]})
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr(Live, "_one", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            live.run(PROMPT)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert used == [1, 1, 1]
+
+
 def test_the_whole_model_can_be_changed(live: Live, circuit: Circuit) -> None:
     found = live.losses({"whole": True, "changes": []})
     full = task_losses(last_logits(circuit.full, live.examples), live.examples).mean()

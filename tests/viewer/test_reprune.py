@@ -7,7 +7,6 @@ import pytest
 from small_circuits import small_circuit
 
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.viewer.export import write
 from sparse_circuits.viewer.reprune import reprune
 
 
@@ -27,15 +26,3 @@ def test_each_goes_to_a_folder_of_its_own(tmp_path: Path) -> None:
     _, second = reprune(circuit, target, tmp_path)
     assert second == tmp_path / f"quotes-{target:g}-2"
     assert reprune(circuit, target)[1] is None
-
-
-def test_as_a_format_it_goes_to_a_file_or_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sparse_circuits.viewer import bundle, export
-
-    monkeypatch.setattr(export, "bundle", lambda circuit, progress: bundle(circuit, text_tokens=240))
-    circuit = small_circuit(nodes={"0.mlp.post_act": (4,)})
-    (note,) = write(circuit, tmp_path / "folder")
-    assert (tmp_path / "folder" / "circuit.html").is_file()
-    assert "no network" in note
-    write(circuit, tmp_path / "page.html")
-    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")

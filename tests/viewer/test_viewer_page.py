@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Page
-from small_circuits import small_circuit
+from small_circuits import HOSTILE, hostile, small_circuit
 
 from sparse_circuits.viewer import bundle, export_html
 from sparse_circuits.viewer.sources import merge
@@ -294,18 +294,8 @@ def test_two_circuits_side_by_side(
     assert page.locator(".graph .node").count() == 6
 
 
-HOSTILE = '<img src=x onerror="window.hacked=1"></script><script>window.hacked=2</script><!--'
-
-
 def test_strings_of_the_data_are_text(open_page: Any, tmp_path: Path, copied: dict[str, Any]) -> None:
-    model, circuit = copied["models"][0], copied["circuits"][0]
-    model["tokens"] = [HOSTILE] * len(model["tokens"])
-    model["name"] = circuit["title"] = circuit["text"] = HOSTILE
-    circuit["task"] = {**circuit["task"], "name": HOSTILE, "description": HOSTILE}
-    for pair in circuit["pairs"]:
-        pair["template"] = HOSTILE
-    model["health"]["text"] = HOSTILE
-    model["health"]["kurtosis"] = {HOSTILE: 1, "__proto__": 2, "constructor": 3}
+    hostile(copied)
     path = tmp_path / "hostile.html"
     export_html(copied, path)
     assert path.read_text().count("</script>") == 4

@@ -1,5 +1,6 @@
 // A head's attention over one pair, and what one channel of it adds to each score.
 import { html } from "./html.js";
+import { pairName } from "./data.js";
 import { plain, signed, visible } from "./format.js";
 import { shade } from "./tokens.js";
 
@@ -33,7 +34,7 @@ export function Attention({ data, node, state, store }) {
   const pair = data.circuit.pairs[place];
   const head = headOf(data, node);
   if (!head || !pair) return html`<p class="soft">No attention was kept.</p>`;
-  return html`<label>pair <select value=${place} onChange=${(event) => store.set({ pair: Number(event.target.value) })}>${data.circuit.pairs.map((each, index) => html`<option value=${index} selected=${index === place}>${index + 1}: ${each.template}</option>`)}</select></label>
+  return html`<label>pair <select value=${place} onChange=${(event) => store.set({ pair: Number(event.target.value) })}>${data.circuit.pairs.map((_, index) => html`<option value=${index} selected=${index === place}>${pairName(data, index)}</option>`)}</select></label>
     ${pair.sides.map((side, index) => html`<${Looks} data=${data} node=${node} head=${head} side=${side} flat=${head.patterns[place][index]} label=${index ? "B" : "A"} />`)}
     <p class="soft">Each row is a query token, each column a key token before it; dark where the head looks. What is missing to 1 goes to the sink${head.sink === null ? " (this model has none)" : ""}.</p>`;
 }

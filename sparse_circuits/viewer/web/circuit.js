@@ -28,8 +28,8 @@ export function CircuitView({ data, state, store, live, marked }) {
       ${scene.columns.map((column) => html`<${Column} column=${column} scene=${scene} />`)}
       ${scene.heads.map((unit) => html`<${Head} unit=${unit} />`)}
       <${Groups} scene=${scene} groups=${state.groups} />
-      ${scene.ends.left.map((end) => html`<${End} end=${end} data=${data} named=${named.tokens} side="left" />`)}
-      ${scene.ends.right.map((end) => html`<${End} end=${end} data=${data} named=${named.completions} side="right" />`)}
+      ${scene.ends.left.map((end) => html`<${End} end=${end} data=${data} side="left" />`)}
+      ${scene.ends.right.map((end) => html`<${End} end=${end} data=${data} side="right" />`)}
       ${data.nodes.map((node) => html`<${Node} node=${node} at=${scene.at.get(node.id)} data=${data} state=${state} off=${live && live[node.id]} shared=${marked && marked.has(node.id)} />`)}
     </g>`,
     [scene, data, state.node, state.pins, state.groups, state.notes, state.cost, state.size, live, marked],
@@ -85,23 +85,19 @@ function Head({ unit }) {
   </g>`;
 }
 
-function End({ end, data, named, side }) {
-  const channel = data.channels.get(end.channel);
+function End({ end, data, side }) {
   const id = `${side === "left" ? "embed" : "logits"}:${end.channel}`;
-  const x = side === "left" ? -10 : end.x + 12;
-  const rows = channel.position ? [] : telling(data, side === "left" ? channel.writes : channel.reads, named, 2);
+  const x = side === "left" ? -12 : end.x + 12;
   return html`<g class="end ${side}" data-node=${id}>
-    <rect class="hit" x=${side === "left" ? -150 : end.x} y=${end.y - 10} width="150" height="20" />
+    <rect class="hit" x=${side === "left" ? -12 - end.width : end.x} y=${end.y - 10} width=${end.width + 12} height="20" />
     <text x=${x} y=${end.y + 4} text-anchor=${side === "left" ? "end" : "start"}>
-      ${channel.position
+      ${end.position
         ? html`<tspan class="soft">position wave ${end.channel - data.model.config.d_model}</tspan>`
-        : rows.map(([token, weight]) => html`<tspan class="token">${short(data.model.tokens[token])}</tspan><tspan class=${weight < 0 ? "neg" : "pos"}> ${signed(weight, 2)}  </tspan>`)}
-      ${!channel.position && html`<tspan class="soft number">${end.channel}</tspan>`}
+        : end.rows.map((row) => html`<tspan class=${row.own ? "token" : "token soft"}>${row.token}</tspan><tspan class=${row.negative ? "neg" : "pos"}> ${row.weight}  </tspan>`)}
+      ${!end.position && html`<tspan class="soft number">${end.channel}</tspan>`}
     </text>
   </g>`;
 }
-
-const short = (token) => (token.length > 8 ? `${visible(token.slice(0, 7))}…` : visible(token));
 
 const LETTER = { "attn.q": "q", "attn.k": "k", "attn.v": "v" };
 

@@ -52,6 +52,13 @@ function append(map, key, value) {
   else map.set(key, [value]);
 }
 
+// The items of a list by a key, in the order of their first.
+export function grouped(list, key) {
+  const found = new Map();
+  for (const item of list) append(found, key(item), item);
+  return found;
+}
+
 function rails(nodes, channels) {
   const found = [];
   const writers = nodes.filter((node) => node.writes);
@@ -141,6 +148,12 @@ export function telling(data, weighted, named, limit) {
   const rest = weighted.filter(([token]) => !named.has(token));
   const strong = (rows) => [...rows].sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
   return [...strong(first), ...strong(rest)].slice(0, limit);
+}
+
+// What a pair is called: the end of its first prompt.
+export function pairName(data, place) {
+  const text = data.circuit.pairs[place].sides[0].tokens.map((token) => data.model.tokens[token].replace(/\\n/g, "\u21b5")).join("");
+  return `${place + 1}: ${text.length > 26 ? `\u2026${text.slice(-25)}` : text}`;
 }
 
 // Tokens by which the two sides of the pairs differ, and their completions: what the task turns on.

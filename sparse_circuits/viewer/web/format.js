@@ -6,7 +6,7 @@ const MINUS = "\u2212";
 export function signed(value, digits = 3) {
   if (value === null || value === undefined) return "\u2013";
   const text = plain(Math.abs(value), digits);
-  return (value < 0 ? MINUS : "+") + text;
+  return (value < 0 ? MINUS : value > 0 ? "+" : "") + text;
 }
 
 export function plain(value, digits = 3) {

@@ -1,17 +1,23 @@
 // Where everything of the Circuit view stands. Left to right as the model computes: tokens, then for each sublayer what
 // it reads, its heads or neurons, what it writes; then logits. Residual channels are rails that run through all of it.
+import { evidence, telling } from "./data.js";
+import { signed, visible } from "./format.js";
 
 const ROW = 23;
 const HEAD = { width: 94, node: 18, match: 60, top: 22, gap: 14 };
 const COLUMN = { reads: 0, units: 96, headWrites: 96 + HEAD.width + 84, neuronWrites: 176 };
-const END = { left: 172, right: 166 };
+const END = { gap: 12, least: 90, edge: 14 }; // of the tokens at both ends
+const NAMED = 2; // tokens at an end
+const CHARACTER = 6.7; // of their font
 const SHAPE = 0.74; // height over width that a circuit is given, as far as its rails can be set apart
 const SWEEPS = 8;
 
 // Places of nodes, heads, rails and column headings, and the lines that join them.
 export function layout(data, { empty = false } = {}) {
   const columns = placeColumns(data, empty);
-  const width = columns.right + END.left + END.right;
+  const ends = endsOf(data);
+  const [left, right] = [ends.left, ends.right].map((all) => END.gap + END.edge + Math.max(END.least, ...all.map((end) => end.width)));
+  const width = columns.right + left + right;
   const gap = Math.max(12, Math.min(36, (SHAPE * width) / (data.channels.size + 3)));
   const units = makeUnits(data, columns);
   const order = arrange(data, units, columns, gap);
@@ -22,20 +28,21 @@ export function layout(data, { empty = false } = {}) {
     if (node.reads) at.set(node.id, { x: columns.byDepth.get(node.depth).x + COLUMN.reads, y: railY.get(node.channel) });
     if (node.writes) at.set(node.id, { x: columns.byDepth.get(node.depth).writes, y: railY.get(node.channel) });
   }
-  const right = columns.right;
   for (const channel of order) {
     at.set(`embed:${channel}`, { x: 0, y: railY.get(channel) });
-    at.set(`logits:${channel}`, { x: right, y: railY.get(channel) });
+    at.set(`logits:${channel}`, { x: columns.right, y: railY.get(channel) });
   }
+  for (const end of ends.left) Object.assign(end, { x: 0, y: railY.get(end.channel) });
+  for (const end of ends.right) Object.assign(end, { x: columns.right, y: railY.get(end.channel) });
   const bottom = Math.max(120, ...[...railY.values()], ...units.map((unit) => unit.y + unit.height));
   const top = Math.min(20, ...units.map((unit) => unit.y - 30));
   const heads = units.filter((unit) => unit.head !== undefined);
   const exits = new Map(heads.flatMap((unit) => unit.members.map((node) => [node.id, unit.x + unit.width])));
   return {
     at, heads, columns: columns.list, railY, gap,
-    ends: endsOf(data, order, right, railY),
+    ends,
     lines: data.links.map((each) => ({ ...each, link: each, d: line(each, at, exits) })),
-    box: { x: -END.left, y: top - 44, width, height: bottom - top + 84 },
+    box: { x: -left, y: top - 44, width, height: bottom - top + 84 },
   };
 }
 
@@ -189,19 +196,29 @@ function matchLine(from, to) {
   return `M${from.x} ${from.y}H${x - 6}Q${x} ${from.y} ${x} ${from.y + 6}V${to.y}`;
 }
 
-function endsOf(data, order, right, railY) {
-  const left = new Set();
-  const out = new Set();
+// The channels that come from tokens and those that go on to logits, with the tokens that are named there.
+function endsOf(data) {
+  const { tokens, completions } = evidence(data.circuit);
+  const found = { left: new Set(), right: new Set() };
   for (const each of data.links) {
     if (each.kind !== "rail") continue;
-    if (each.source.startsWith("embed:")) left.add(Number(each.source.slice(6)));
-    if (each.target.startsWith("logits:")) out.add(Number(each.target.slice(7)));
+    if (each.source.startsWith("embed:")) found.left.add(Number(each.source.slice(6)));
+    if (each.target.startsWith("logits:")) found.right.add(Number(each.target.slice(7)));
   }
-  return {
-    left: order.filter((channel) => left.has(channel)).map((channel) => ({ channel, x: 0, y: railY.get(channel) })),
-    right: order.filter((channel) => out.has(channel)).map((channel) => ({ channel, x: right, y: railY.get(channel) })),
+  const described = (channel, side) => {
+    const { position, writes, reads } = data.channels.get(channel);
+    if (position) return { channel, position, width: 100, rows: [] };
+    const [weighted, named] = side === "left" ? [writes, tokens] : [reads, completions];
+    const own = telling(data, weighted, named, NAMED).filter(([token]) => named.has(token));
+    // Those that the task turns on; where there are none, the strongest of the others, as what they are: others.
+    const rows = (own.length ? own : telling(data, weighted, named, NAMED)).map(([token, weight]) => ({ token: short(data.model.tokens[token]), weight: signed(weight, 2), negative: weight < 0, own: own.length > 0 }));
+    const characters = rows.reduce((sum, row) => sum + row.token.length + row.weight.length + 2, String(channel).length);
+    return { channel, rows, width: CHARACTER * characters };
   };
+  return { left: [...found.left].map((channel) => described(channel, "left")), right: [...found.right].map((channel) => described(channel, "right")) };
 }
+
+const short = (token) => (token.length > 8 ? `${visible(token.slice(0, 7))}\u2026` : visible(token));
 
 // The nearest node in a direction, for arrow keys: near along it, and not far to its side.
 export function neighbour(places, ids, from, direction) {

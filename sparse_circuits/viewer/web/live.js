@@ -1,6 +1,7 @@
 // The Live view: any prompt, any change to any node, and what it does at once; pruning anew for another target.
 import { html, useEffect, useMemo, useRef, useState } from "./html.js";
 import { ask, text } from "./ask.js";
+import { pairName } from "./data.js";
 import { percent, plain, signed, visible } from "./format.js";
 import { Steer } from "./steer.js";
 import { Strip } from "./tokens.js";
@@ -50,7 +51,7 @@ function Prompt({ data, state, store, changes, setChanges }) {
   }, [data, list, whole, prompt, patchFrom, state.pair]);
   const patching = list.some((change) => change.kind === "patch");
   return html`<section class="span"><h2>A prompt</h2>
-    <div class="buttons"><label>from pair <select value=${state.pair} onChange=${(event) => { setPrompt(null); setPatchFrom(null); store.set({ pair: Number(event.target.value) }); }}>${data.circuit.pairs.map((each, index) => html`<option value=${index} selected=${index === state.pair}>${index + 1}: ${each.template}</option>`)}</select></label>
+    <div class="buttons"><label>from pair <select value=${state.pair} onChange=${(event) => { setPrompt(null); setPatchFrom(null); store.set({ pair: Number(event.target.value) }); }}>${data.circuit.pairs.map((_, index) => html`<option value=${index} selected=${index === state.pair}>${pairName(data, index)}</option>`)}</select></label>
       <button onClick=${() => setPrompt(text(data.model, pair.sides[1].tokens))}>its side B</button></div>
     <textarea class="note mono" aria-label="Prompt" rows="3" value=${prompt ?? text(data.model, side.tokens)} onInput=${(event) => setPrompt(event.target.value)}></textarea>
     ${patching && html`<label>patched values come from<textarea class="note mono" aria-label="Prompt to patch from" value=${patchFrom ?? text(data.model, pair.sides[1].tokens)} onInput=${(event) => setPatchFrom(event.target.value)}></textarea></label>`}
@@ -78,7 +79,7 @@ function Changes({ data, changes, setChanges, state }) {
       <td>${(change.kind === "scale" || change.kind === "set") && html`<input type="range" aria-label=${`Value for ${id}`} min="-8" max="8" step="0.1" value=${change.value} onInput=${(event) => set(id, { ...change, value: Number(event.target.value) })} /> <span class="number">${signed(change.value, 2)}</span>`}</td>
       <td><button aria-label=${`Undo the change of ${id}`} onClick=${() => set(id, null)}>undo</button></td></tr>`)}</tbody></table>
     <form class="buttons" onSubmit=${add}>${data.byId.has(state.node) && !changes[state.node] && html`<button type="button" data-switch onClick=${() => set(state.node, { kind: "off", value: 0 })}>Switch off ${state.node}</button>`}
-      <input class="mono" aria-label="Any node of the model" placeholder="any node, e.g. 0.attn.q:3" value=${added} onInput=${(event) => setAdded(event.target.value)} /><button disabled=${!added.trim()}>Add</button>
+      <input class="mono" size="24" aria-label="Any node of the model" placeholder="any node, e.g. 0.attn.q:3" value=${added} onInput=${(event) => setAdded(event.target.value)} /><button disabled=${!added.trim()}>Add</button>
       ${Object.keys(changes).length > 0 && html`<button type="button" onClick=${() => setChanges({})}>Undo all</button>`}</form>
     <p class="soft">Open a node in the Circuit view and switch it off here; what is off is drawn faint there.</p>`;
 }

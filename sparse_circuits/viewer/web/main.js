@@ -129,8 +129,9 @@ function useKeys(store, data) {
   }, [store, data]);
 }
 
+const NEXT = { auto: "light", light: "dark", dark: "auto" };
+
 function Header({ bundle, data, state, store }) {
-  const theme = { auto: "light", light: "dark", dark: "auto" }[state.theme];
   return html`<header>
     ${bundle.circuits.length > 1
       ? html`<select aria-label="Circuit" onChange=${(event) => store.set({ circuit: Number(event.target.value), node: null, zoom: null })}>${bundle.circuits.map((circuit, index) => html`<option value=${index} selected=${index === data.place}>${circuit.title}</option>`)}</select>`
@@ -140,7 +141,7 @@ function Header({ bundle, data, state, store }) {
     <${Search} data=${data} state=${state} store=${store} />
     <button class="plain" aria-label="Undo" title="Undo (Ctrl+Z)" disabled=${!store.canUndo()} onClick=${store.undo}>↶</button>
     <button class="plain" aria-label="Redo" title="Redo (Ctrl+Shift+Z)" disabled=${!store.canRedo()} onClick=${store.redo}>↷</button>
-    <button class="plain" aria-label=${`Theme: ${state.theme}`} title=${`Theme: ${state.theme}`} onClick=${() => store.set({ theme })}>${{ auto: "◐", light: "☀", dark: "☾" }[state.theme]}</button>
+    <button class="plain" aria-label=${`Theme: ${state.theme}`} title=${`Theme: ${state.theme}`} onClick=${() => store.set({ theme: NEXT[store.get().theme] })}>${{ auto: "◐", light: "☀", dark: "☾" }[state.theme]}</button>
     <${Save} data=${data} store=${store} />
     <${Help} views=${VIEWS} />
   </header>`;

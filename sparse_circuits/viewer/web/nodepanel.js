@@ -4,6 +4,7 @@ import { edgesOf } from "./data.js";
 import { count, describe, percent, plain, signed, visible } from "./format.js";
 import { Attention } from "./attention.js";
 import { hover } from "./state.js";
+import { Story } from "./story.js";
 import { Strip } from "./tokens.js";
 
 export function NodePanel({ data, state, store }) {
@@ -146,11 +147,12 @@ function Overview({ data, state, store }) {
   return html`<section data-panel="overview">
     <h2>${circuit.task.name}</h2>
     <p>${circuit.task.description}</p>
-    <p class="soft">${count(circuit.sizes.nodes)} of ${count(circuit.sizes.all_nodes)} nodes and ${count(circuit.sizes.edges)} weights of ${model.name} are enough to do it as far as the losses below say; all other nodes are held at fixed values.</p>
+    <p class="soft">${count(circuit.sizes.nodes)} of ${count(circuit.sizes.all_nodes)} nodes and ${count(circuit.sizes.edges)} weights of ${model.name} are kept${losses.length > 0 && "; how well these do it alone, the losses below say"}; all other nodes are held at fixed values.</p>
     ${circuit.card && html`<p><span class=${`verdict ${verdictClass(circuit.card.verdict)}`}>${circuit.card.verdict}</span> <button class="plain" onClick=${() => store.set({ view: "card" })}>report card</button></p>`}
     ${losses.length > 0 && html`<table><thead><tr><th>loss in nats</th><th class="number">model</th><th class="number">circuit</th><th class="number">empty</th></tr></thead><tbody>
       ${losses.map(([split, loss]) => html`<tr><td>${split}</td>${["model", "circuit", "empty"].map((key) => html`<td class="number">${key in loss ? plain(loss[key]) : "–"}</td>`)}</tr>`)}
     </tbody></table>`}
+    <${Story} data=${data} store=${store} />
     <${Grouping} data=${data} state=${state} store=${store} />
     <h3>Nodes, by <button class="plain" onClick=${() => setOrder(order === "cost" ? "place" : "cost")}>${order === "cost" ? "cost of removal" : "place"}</button></h3>
     <ul class="edges" data-list="nodes">${nodes.slice(0, 200).map((node) => html`<li><button data-row=${node.id} onClick=${() => store.set({ node: node.id })} onMouseEnter=${() => hover.set(node.id)} onMouseLeave=${() => hover.set(null)}>

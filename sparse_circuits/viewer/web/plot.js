@@ -26,6 +26,7 @@ export function ticks(low, high, log) {
   return found;
 }
 
+// Curves here fall: names of lines stand at the left, where there is room. Given are
 // curves: [{points: [[x, y]], class, dots}], lines: [{y, class, name}], marks: [{x, y, class, name}]
 export function Plot({ label, x, y, curves, lines = [], marks = [] }) {
   const points = curves.flatMap((curve) => curve.points);
@@ -42,7 +43,7 @@ export function Plot({ label, x, y, curves, lines = [], marks = [] }) {
     ${ticks(yLow, yHigh, y.log).map((each) => html`<g><line class="axis" x1=${SIZE.left} x2=${SIZE.width - SIZE.right} y1=${py(each)} y2=${py(each)} /><text x=${SIZE.left - 6} y=${py(each) + 4} text-anchor="end">${plain(each, 2)}</text></g>`)}
     <text x=${(SIZE.left + SIZE.width) / 2} y=${SIZE.height - 6} text-anchor="middle">${x.name}</text>
     <text x="12" y=${SIZE.height / 2 - 10} text-anchor="middle" transform=${`rotate(-90 12 ${SIZE.height / 2 - 10})`}>${y.name}</text>
-    ${lines.map((line) => html`<g><line class=${line.class} x1=${SIZE.left} x2=${SIZE.width - SIZE.right} y1=${py(line.y)} y2=${py(line.y)} /><text x=${SIZE.width - SIZE.right - 4} y=${py(line.y) - 5} text-anchor="end">${line.name}</text></g>`)}
+    ${lines.map((line) => html`<g><line class=${line.class} x1=${SIZE.left} x2=${SIZE.width - SIZE.right} y1=${py(line.y)} y2=${py(line.y)} /><text x=${SIZE.left + 4} y=${py(line.y) - 5}>${line.name}</text></g>`)}
     ${curves.map((curve) => html`<path class=${`curve ${curve.class || ""}`} d=${curve.points.map(([one, two], index) => `${index ? "L" : "M"}${px(one).toFixed(1)} ${py(two).toFixed(1)}`).join("")} />`)}
     ${curves.filter((curve) => curve.dots).flatMap((curve) => curve.points.map(([one, two, name]) => html`<circle class="dot" cx=${px(one)} cy=${py(two)} r="3.4"><title>${name || `${plain(one)}: ${plain(two)}`}</title></circle>`))}
     ${marks.map((mark) => html`<g class=${mark.class}><circle cx=${px(mark.x)} cy=${py(mark.y)} r="6"><title>${mark.name}</title></circle></g>`)}

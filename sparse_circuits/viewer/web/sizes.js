@@ -1,5 +1,6 @@
 // Size and loss: what circuits of other sizes would do, how the masks were learned, how the model was trained.
 import { html, useState } from "./html.js";
+import { CardSummary } from "./cardview.js";
 import { count, plain } from "./format.js";
 import { Plot } from "./plot.js";
 
@@ -23,7 +24,7 @@ export function SizesView({ data, state, store }) {
     const size = curve.sizes[Number(event.target.value)];
     store.set({ size: size === sizes.nodes ? null : size });
   };
-  return html`<div class="scroll" tabindex="0" data-view="sizes"><div class="cards">
+  return html`<div class="scroll" tabindex="0" data-view="sizes"><div class="cards sizes">
     <section><h2>Size against loss, on the ${curve.split} split</h2>
       <${Plot} label="Loss of the circuit by its number of nodes" x=${{ name: "nodes", log: true }} y=${{ name: "loss in nats", low: 0 }}
         curves=${[{ points, dots: true }]} lines=${[{ y: target, class: "target", name: `target ${plain(target, 2)}` }, ...(model === undefined ? [] : [{ y: model, class: "axis", name: `model ${plain(model, 2)}` }])]}
@@ -32,6 +33,7 @@ export function SizesView({ data, state, store }) {
       <p><label>target loss <input type="range" min="0.005" max="0.6" step="0.005" value=${target} onInput=${(event) => setTarget(Number(event.target.value))} /></label> <b>${plain(target, 2)}</b>: ${at < 0 ? "no measured size meets it" : html`the smallest measured size that meets it has <b>${count(curve.sizes[at])}</b> nodes`}</p>
       <p class="soft">Nodes come in the circuit's own order: its kept nodes first, then all others, each by falling score. The choice dims the nodes of the Circuit view that are not among them. A circuit pruned anew for another target can be smaller than this curve says.</p>
     </section>
+    <${CardSummary} data=${data} store=${store} />
     ${learning.length > 1 && html`<section><h2>Learning the masks</h2>
       <${Plot} label="Nodes by step of mask learning" x=${{ name: "step" }} y=${{ name: "nodes", log: true }} curves=${[{ points: learning.map(([step, , nodes]) => [step, Math.max(1, nodes)]) }]} />
       <${Plot} label="Task loss by step of mask learning" x=${{ name: "step" }} y=${{ name: "task loss in nats", low: 0 }} curves=${[{ points: learning.map(([step, loss]) => [step, loss]), class: "second" }]} /></section>`}
