@@ -85,7 +85,9 @@ SEPARATOR = "\n=====\n"
 
 def run(folder: Path, cache: Path, *arguments: str) -> list[str]:
     """What the scripts print; their process gets no path to this package, and no network."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)  # one may hold another version of transformers
+    others = [path for path in paths if path and not (Path(path) / "sparse_circuits").exists()]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(others)}
     environment |= {"HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "PYTHONUTF8": "1"}
     done = subprocess.run(
         [sys.executable, "-c", BLOCKED + SCRIPT + MORE, str(folder), *arguments],

