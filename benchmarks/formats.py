@@ -3,12 +3,14 @@
 python benchmarks/formats.py [--layers 8] [--repeat 3]
 
 Weights are random, 1 in 1024 of every matrix nonzero, so no file of it has any structure to gain from but its zeros.
-Loading is from the page cache, on one thread, the best of the repeats: of the released file PyTorch's own reading
-(weights only, mapped into memory and not), and ours (which checks every tensor); of the sparse one ours, into sparse
-matrices and into dense ones.
+On one thread, the best of the repeats, from the page cache and (Linux) with the file dropped from it before each:
+- of the released file: its tensors alone, by PyTorch (weights only; mapped into memory, which reads nothing yet); a model
+  as the published code makes one, built with its initial weights and then filled; ours, which checks every tensor;
+- of the sparse file: ours, into sparse matrices and into dense ones.
 """
 
 import argparse
+import os
 import platform
 import tempfile
 import time
@@ -24,6 +26,7 @@ import torch
 from sparse_circuits import checkpoint
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.formats import openai
+from sparse_circuits.formats.openai_weights import released_name
 from sparse_circuits.model import GPT
 
 DENSITY = 1 / 1024
@@ -57,10 +60,22 @@ def sparse_model(layers: int) -> GPT:
     return model
 
 
-def best(repeat: int, work: Callable[[], object]) -> float:
-    """Seconds of the quickest of `repeat` runs."""
+def as_published(file: Path, layers: int) -> GPT:
+    """A model built, initial weights and all, and then filled with the released tensors."""
+    model = GPT(shape(layers))
+    state = torch.load(file, weights_only=True)
+    model.load_state_dict({name: state[released_name(name)] for name in model.state_dict()})
+    return model
+
+
+def best(repeat: int, work: Callable[[], object], drop: Path | None = None) -> float:
+    """Seconds of the quickest of `repeat` runs, before each of which the file `drop` leaves the page cache."""
     times = []
     for _ in range(repeat):
+        if drop is not None:
+            with open(drop, "rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         started = time.perf_counter()
         work()
         times.append(time.perf_counter() - started)
@@ -87,15 +102,21 @@ def main() -> None:
         for name, size in zip(("final_model.pt", "model.safetensors"), sizes, strict=True):
             print(f"{name:32}{size / 1e6:>10.2f} MB{(size - table) / 1e6:>10.2f} MB without the bigram table")
         print(f"{'ratio':32}{sizes[0] / sizes[1]:>10.1f}   {(sizes[0] - table) / (sizes[1] - table):>10.1f}")
-        works: dict[str, Callable[[], object]] = {
-            "torch.load": lambda: torch.load(file, weights_only=True),
-            "torch.load, mapped": lambda: torch.load(file, weights_only=True, mmap=True),
-            "load, released": lambda: checkpoint.load(released),
-            "load, ours, dense matrices": lambda: checkpoint.load(native),
-            "load, ours, sparse matrices": lambda: checkpoint.load(native, sparse=True),
+        ours = native / "model.safetensors"
+        works: dict[str, tuple[Callable[[], object], Path]] = {
+            "torch.load": (lambda: torch.load(file, weights_only=True), file),
+            "torch.load, mapped": (lambda: torch.load(file, weights_only=True, mmap=True), file),
+            "built, torch.load, filled": (lambda: as_published(file, arguments.layers), file),
+            "load, released": (lambda: checkpoint.load(released), file),
+            "load, ours, dense matrices": (lambda: checkpoint.load(native), ours),
+            "load, ours, sparse matrices": (lambda: checkpoint.load(native, sparse=True), ours),
         }
-        for name, work in works.items():
-            print(f"{name:32}{best(arguments.repeat, work):>10.3f} s")
+        print(f"{'seconds':32}{'cached':>10}{'from disk':>12}")
+        for name, (work, read) in works.items():
+            times = [best(arguments.repeat, work)]
+            if hasattr(os, "posix_fadvise"):
+                times.append(best(arguments.repeat, work, read))
+            print(f"{name:32}" + "".join(f"{each:>{10 + 2 * at}.3f}" for at, each in enumerate(times)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,42 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[Path], objec
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write {path}: {reason}; free space or choose another folder") from error
+
+
+@contextlib.contextmanager
+def written_together(out: Path, last: str, stale: Collection[str] = ()) -> Iterator[Path]:
+    """An empty temporary folder; what is in it when the block ends well gets its places in the folder `out`.
+
+    Until then nothing is changed, so a full disk or Ctrl-C leaves what was there (or nothing). A kill while the files
+    get their places leaves a folder without `last`, which is what others know it by.
+
+    Args:
+        out: made, with its parents, if it does not exist.
+        last: the file that makes the folder what it is.
+        stale: files of an earlier folder that go where the new one has none of that name.
+
+    Raises:
+        InputError: `out` is a file, or the disk refused.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"cannot write {out}: it is a file; choose another folder")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        parent = out.absolute().parent
+        with tempfile.TemporaryDirectory(
+            dir=parent, prefix=f".{out.absolute().name}.", suffix=".tmp", ignore_cleanup_errors=True
+        ) as folder:
+            yield Path(folder)
+            out.mkdir(exist_ok=True)
+            (out / last).unlink(missing_ok=True)
+            made = sorted(Path(folder).iterdir(), key=lambda path: path.name == last)
+            for name in set(stale) - {path.name for path in made}:
+                (out / name).unlink(missing_ok=True)
+            for path in made:
+                os.replace(path, out / path.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {out}: {reason}; free space or choose another folder") from error
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -108,6 +144,38 @@ def claimed(folder: Path) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+@contextlib.contextmanager
+def alone(path: Path, doing: str) -> Iterator[None]:
+    """Keep other processes from making `path`, by a lock file beside it that goes when the block ends.
+
+    Args:
+        doing: what another process would be told of it, such as "being built".
+
+    Raises:
+        InputError: another process holds it.
+        OSError: the folder is missing or cannot be written to.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            lock_handle(handle)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise InputError(f"{path} is {doing} by another process; wait for it, or choose another folder") from error
+        with contextlib.suppress(FileNotFoundError):
+            # The last holder may have removed the file between our opening and our locking it.
+            if os.fstat(handle).st_ino == os.stat(lock).st_ino:
+                break
+        os.close(handle)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows does not remove a file that is open
+            lock.unlink()
+        os.close(handle)
 
 
 if sys.platform == "win32":

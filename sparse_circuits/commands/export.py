@@ -50,9 +50,12 @@ def run(command: Command) -> None:
 
 def _write_model(command: Command, chosen: "Format") -> list[str]:
     from sparse_circuits import checkpoint
+    from sparse_circuits.formats.convert import check_place
 
     if command.model is None or command.circuit is not None:
         raise InputError(f"{chosen.name} is a form of {chosen.holds}s; give the model with --model")
+    if chosen.holds == "model":
+        check_place(command.out, chosen)
     model = checkpoint.load(command.model)
     if chosen.holds == "model":
         return list(chosen.module.write(model, command.out))

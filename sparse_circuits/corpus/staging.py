@@ -7,13 +7,12 @@
 """
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.files import lock_handle
+from sparse_circuits.files import alone
 
 
 @contextlib.contextmanager
@@ -34,7 +33,7 @@ def staged_folder(out: Path, overwrite: bool, sign: str) -> Iterator[Path]:
     temporary, old = out.with_name(f".{out.name}.tmp"), out.with_name(f".{out.name}.old")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(out):
+        with alone(out, "being built"):
             if old.exists() and not out.exists():
                 old.rename(out)
             _check_replaceable(out, overwrite, sign)
@@ -67,29 +66,3 @@ def _check_replaceable(out: Path, overwrite: bool, sign: str) -> None:
             raise InputError(f"{out} exists already; choose another folder, or allow it with --overwrite")
     elif any(out.iterdir()):
         raise InputError(f"{out} holds other files (no {sign} among them); choose another folder")
-
-
-@contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the lock on building `out`."""
-    path = out.with_name(f".{out.name}.lock")
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            lock_handle(handle)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise InputError(
-                f"{out} is being built by another process; wait for it, or choose another folder"
-            ) from error
-        with contextlib.suppress(FileNotFoundError):
-            # The last holder may have removed the file between our opening and our locking it.
-            if os.fstat(handle).st_ino == os.stat(path).st_ino:
-                break
-        os.close(handle)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows does not remove a file that is open
-            path.unlink()
-        os.close(handle)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sparse_circuits import checkpoint
 from sparse_circuits.errors import InputError
-from sparse_circuits.formats.registry import get_format, recognise
+from sparse_circuits.formats.registry import Format, get_format, recognise
 from sparse_circuits.formats.tokenizers import fitting, read_tokenizer
 from sparse_circuits.model import GPT
 
@@ -69,6 +69,7 @@ def convert(source: Path, to: str, out: Path, tokenizer: Path | None = None) -> 
     found = recognise(folder, "model")
     if out.exists() and folder.exists() and out.resolve() == folder.resolve():
         raise InputError(f"{out} is the model to read; choose another folder for the one to write")
+    check_place(out, target)
     model = checkpoint.load(source)
     if tokenizer is not None:
         model.tokenizer = fitting(read_tokenizer(tokenizer), model.config.vocab_size, tokenizer)
@@ -87,6 +88,19 @@ def convert(source: Path, to: str, out: Path, tokenizer: Path | None = None) -> 
         _bytes(out),
         notes,
     )
+
+
+def check_place(out: Path, target: Format) -> None:
+    """Refuse to write a model where it would destroy another one, or lie hidden behind it.
+
+    Raises:
+        InputError: a model of another form, or one that was trained, is in `out`.
+    """
+    found = recognise(out, "model")
+    if found is not None and found is not target:
+        raise InputError(f"{out} holds a model of the form {found.name}; choose another folder")
+    if (out / "train.json").exists():
+        raise InputError(f"{out} holds a model that was trained there; choose another folder")
 
 
 def _density(model: GPT) -> tuple[int, int]:

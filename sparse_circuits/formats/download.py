@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_circuits.errors import InputError
-from sparse_circuits.files import write_json
+from sparse_circuits.files import alone, write_json
 from sparse_circuits.progress import Bar
 
 CHUNK = 1 << 18
@@ -105,20 +105,31 @@ def fetch(url: str, path: Path, patience: Patience | None = None, progress: bool
     Raises:
         Missing: the server has no such file.
         InputError: no web address, the server cannot be reached or does not deliver, what it delivers is not what it
-            said, or the disk is full. What has arrived is kept for the next time, unless it was wrong.
+            said, the disk is full, or another process is fetching the file. What has arrived is kept for the next
+            time, unless it was wrong.
     """
     check_address(url)
     patience = patience or Patience()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        said = _remembered(part, url)
-        _all(url, part, said, patience, progress)
-        return _finish(part, path, said)
+        with alone(path, "being fetched"):
+            part = path.with_name(f"{path.name}.part")
+            said = _remembered(part, url)
+            _all(url, part, said, patience, progress)
+            return _finish(part, path, said)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
         ) from None
+
+
+def fetched_before(path: Path) -> Fetched | None:
+    """The file at `path` if it is there; it has its name only since all of it arrived as it should."""
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    return Fetched(path, path.stat().st_size, digest.hexdigest(), "fetched before")
 
 
 def _all(url: str, part: Path, said: _Said, patience: Patience, progress: bool) -> None:
@@ -182,7 +193,10 @@ def _refused(error: urllib.error.HTTPError, url: str, part: Path, said: _Said) -
         raise _Broken(f"status {error.code}")
     if error.code in (404, 410):
         raise Missing(f"{url}: the server has no such file (status {error.code})")
-    raise InputError(f"{url}: the server refuses (status {error.code})")
+    advice = "; where it asks who you are, fetch with `hf download`, whose cache is looked in" * (
+        error.code in (401, 403)
+    )
+    raise InputError(f"{url}: the server refuses (status {error.code}){advice}")
 
 
 def _begin(response: Any, linked: str | None, part: Path, said: _Said, have: int) -> int:

@@ -6,10 +6,11 @@ Ids that no text encodes to are left out, and come back as what they were.
 import json
 from pathlib import Path
 
-from sparse_circuits.files import atomic_write
+from sparse_circuits.files import atomic_write, written_together
 from sparse_circuits.tokenizer import Tokenizer, placeholder
 
 VERSION_LINE = "#version: 0.2"
+FILES = ("encoder.json", "vocab.bpe")
 
 
 def read(folder: Path) -> Tokenizer:
@@ -18,10 +19,11 @@ def read(folder: Path) -> Tokenizer:
 
 
 def write(tokenizer: Tokenizer, out: Path) -> list[str]:
-    """Write the pair to the folder `out`, which exists."""
+    """Write the pair to the folder `out`."""
     vocabulary = {token: index for token, index in tokenizer.vocabulary.items() if token != placeholder(index)}
     lines = [VERSION_LINE, *(" ".join(merge) for merge in tokenizer.merges)]
-    atomic_write(out / "vocab.bpe", "\n".join(lines) + "\n")
-    # Spelled in ASCII, as the published one is.
-    atomic_write(out / "encoder.json", json.dumps(vocabulary))
+    with written_together(out, FILES[0]) as folder:
+        atomic_write(folder / "vocab.bpe", "\n".join(lines) + "\n")
+        # Spelled in ASCII, as the published one is.
+        atomic_write(folder / "encoder.json", json.dumps(vocabulary))
     return []

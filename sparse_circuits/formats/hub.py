@@ -15,11 +15,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sparse_circuits.checkpoint import make_folder, write_tensors
+from sparse_circuits.checkpoint import write_tensors
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, require, shown, to_json
-from sparse_circuits.files import atomic_write, read_json, write_json
+from sparse_circuits.files import atomic_write, read_json, write_json, written_together
 from sparse_circuits.formats.adoption import adopt, skeleton
 from sparse_circuits.formats.hub_card import card
 from sparse_circuits.formats.openai import find_tokenizer
@@ -34,6 +34,10 @@ CODE = Path(__file__).with_name("modeling_sparse_circuits.py")
 
 _CLASSES = {"AutoConfig": "SparseCircuitsConfig", "AutoModelForCausalLM": "SparseCircuitsForCausalLM"}
 _TOKENIZER = "PreTrainedTokenizerFast"
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"),
+    *("vocab.json", "merges.txt", "encoder.json", "vocab.bpe"),
+)
 
 HUB_FIELDS = frozenset(
     {
@@ -84,22 +88,21 @@ def write(model: GPT, out: Path) -> list[str]:
     """
     if model.folder is not None and out.exists() and out.resolve() == model.folder.resolve():
         raise InputError(f"{out} is the model's own folder; choose another one for the Hub's form")
-    make_folder(out)
-    (out / "config.json").unlink(missing_ok=True)  # a kill in between leaves no model rather than half of each
     state = {name: tensor.float() for name, tensor in model.state_dict().items()}
     if model.config.tied_embeddings:
         del state["lm_head.weight"]
-    write_tensors(out / "model.safetensors", state, {"format": "pt"})
-    for name, content in _tokenizer_files(model).items():
-        write_json(out / name, content)
+    with written_together(out, "config.json", stale=_TOKENIZER_FILES) as folder:
+        write_tensors(folder / "model.safetensors", state, {"format": "pt"})
+        for name, content in _tokenizer_files(model).items():
+            write_json(folder / name, content)
+        if model.tokenizer is not None:
+            model.tokenizer.save(folder / "tokenizer.json")
+        atomic_write(folder / CODE.name, CODE.read_bytes())
+        atomic_write(folder / "README.md", card(model))
+        write_json(folder / "config.json", described(model))
     notes = ["the weights are stored densely, as transformers reads them; a folder of our own is smaller"]
-    if model.tokenizer is not None:
-        model.tokenizer.save(out / "tokenizer.json")
-    else:
+    if model.tokenizer is None:
         notes.append("the model has no tokenizer, so the folder has none")
-    atomic_write(out / CODE.name, CODE.read_bytes())
-    atomic_write(out / "README.md", card(model))
-    write_json(out / "config.json", described(model))
     return notes
 
 

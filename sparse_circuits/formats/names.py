@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json
-from sparse_circuits.formats.download import Fetched, Missing, Patience, fetch
+from sparse_circuits.formats.download import Fetched, Missing, Patience, fetch, fetched_before
 
 PUBLISHED = "https://openaipublic.blob.core.windows.net/circuit-sparsity"
 """Where the artifacts were published; another address of a tree of the same shape does as well."""
@@ -24,6 +24,8 @@ _HUB = re.compile(rf"{_PART}/{_PART}")
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+"""Where there is no `tokenizer.json`."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,10 @@ def fetch_named(
     address = f"{(base or PUBLISHED).rstrip('/')}/{name.place}"
     # What makes the folder a model comes last.
     wanted = ("viz_data.pt",) if name.kind == "circuit" else ("final_model.pt", "beeg_config.json")
-    files = {each: fetch(f"{address}/{each}", folder / each, patience, progress) for each in wanted}
+    files = {
+        each: fetched_before(folder / each) or fetch(f"{address}/{each}", folder / each, patience, progress)
+        for each in wanted
+    }
     return (folder / "viz_data.pt" if name.kind == "circuit" else folder), files
 
 
@@ -131,6 +136,10 @@ def _fetch_hub(address: str, folder: Path, patience: Patience | None, progress: 
         raise InputError(f"{address}: the server has none of {', '.join(_WEIGHTS)}")
     for name in _BESIDE:
         take(name)
+    for one, other in () if "tokenizer.json" in files else _PAIRS:
+        if take(one):
+            take(other)
+            break
     if not take("config.json"):
         raise InputError(f"{address}: the server has no config.json")
     return files

@@ -3,7 +3,11 @@
 from pathlib import Path
 
 from sparse_circuits import checkpoint
+from sparse_circuits.files import written_together
 from sparse_circuits.model import GPT
+
+BESIDE = ("tokenizer.json", "means.safetensors", "card.json", "card.md")
+"""What may lie beside a model and belongs to that one."""
 
 
 def read(folder: Path) -> GPT:
@@ -13,5 +17,7 @@ def read(folder: Path) -> GPT:
 
 def write(model: GPT, out: Path) -> list[str]:
     """Write `model` to the folder `out`."""
-    checkpoint.save(model, out)
+    with written_together(out, "config.json", stale=BESIDE) as folder:
+        checkpoint.save(model, folder)
+    model.folder = out
     return []

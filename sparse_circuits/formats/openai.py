@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from sparse_circuits.checkpoint import make_folder
 from sparse_circuits.errors import InputError
-from sparse_circuits.files import atomic_write, read_json, write_json
+from sparse_circuits.files import atomic_write, read_json, write_json, written_together
 from sparse_circuits.formats import gpt2_pair
 from sparse_circuits.formats.openai_weights import model_from_released, model_to_released
 from sparse_circuits.formats.tensor_files import read_state
@@ -42,18 +41,14 @@ def write(model: GPT, out: Path) -> list[str]:
         InputError: the published code cannot compute such a model, or the disk refuses.
     """
     described, state = model_to_released(model)
-    make_folder(out)
-    (out / CONFIG).unlink(missing_ok=True)  # a kill in between leaves no checkpoint rather than half of each
     owned = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
-    atomic_write(out / WEIGHTS, lambda path: torch.save(owned, path))
-    notes = []
-    if model.tokenizer is not None:
-        model.tokenizer.save(out / "tokenizer.json")
-        gpt2_pair.write(model.tokenizer, out)
-    if model.config.sink:
-        notes.append("load it with flash=True: without, the published code drops the attention sink")
-    write_json(out / CONFIG, described)
-    return notes
+    with written_together(out, CONFIG, stale=("tokenizer.json", *gpt2_pair.FILES)) as folder:
+        atomic_write(folder / WEIGHTS, lambda path: torch.save(owned, path))
+        if model.tokenizer is not None:
+            model.tokenizer.save(folder / "tokenizer.json")
+            gpt2_pair.write(model.tokenizer, folder)
+        write_json(folder / CONFIG, described)
+    return ["load it with flash=True: without, the published code drops the attention sink"] * model.config.sink
 
 
 def find_tokenizer(folder: Path, vocab_size: int) -> Tokenizer | None:

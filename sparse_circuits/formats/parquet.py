@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparse_circuits.checkpoint import make_folder
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.errors import InputError
-from sparse_circuits.files import atomic_write
+from sparse_circuits.files import written_together
 from sparse_circuits.formats.graph import Row, edge_rows, node_rows
 from sparse_circuits.formats.tables import EDGE_COLUMNS, NODE_COLUMNS
 
@@ -23,13 +22,10 @@ def write(circuit: Circuit, out: Path) -> list[str]:
         from pyarrow import parquet
     except ImportError:
         raise InputError("Parquet needs the package pyarrow; pip install 'sparse-circuits[tables]'") from None
-    make_folder(out)
-    for name, columns, rows in (
-        ("nodes", NODE_COLUMNS, node_rows(circuit)),
-        ("edges", EDGE_COLUMNS, edge_rows(circuit)),
-    ):
-        table = _table(pyarrow, columns, rows)
-        atomic_write(out / f"{name}.parquet", lambda path, table=table: parquet.write_table(table, path))  # type: ignore[misc]
+    tables = {"nodes": (NODE_COLUMNS, node_rows(circuit)), "edges": (EDGE_COLUMNS, edge_rows(circuit))}
+    with written_together(out, "nodes.parquet") as folder:
+        for name, (columns, rows) in tables.items():
+            parquet.write_table(_table(pyarrow, columns, rows), folder / f"{name}.parquet")
     return []
 
 

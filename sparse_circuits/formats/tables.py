@@ -5,9 +5,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_circuits.checkpoint import make_folder
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.files import atomic_write
+from sparse_circuits.files import atomic_write, written_together
 from sparse_circuits.formats.graph import Row, edge_rows, node_rows
 
 NODE_COLUMNS = {
@@ -40,9 +39,9 @@ EDGE_COLUMNS = {
 
 def write(circuit: Circuit, out: Path) -> list[str]:
     """Write nodes.csv and edges.csv to the folder `out`; what is not known is empty."""
-    make_folder(out)
-    atomic_write(out / "nodes.csv", _text(list(NODE_COLUMNS), node_rows(circuit)))
-    atomic_write(out / "edges.csv", _text(list(EDGE_COLUMNS), edge_rows(circuit)))
+    with written_together(out, "nodes.csv") as folder:
+        atomic_write(folder / "nodes.csv", _text(list(NODE_COLUMNS), node_rows(circuit)))
+        atomic_write(folder / "edges.csv", _text(list(EDGE_COLUMNS), edge_rows(circuit)))
     return []
 
 

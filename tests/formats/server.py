@@ -25,6 +25,9 @@ class Web:
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and range of each request."""
     address: str = ""
+    reached: threading.Event = field(default_factory=threading.Event)
+    """Set when half of an answer with the fault "wait" is on its way; the rest follows when `go_on` is set."""
+    go_on: threading.Event = field(default_factory=threading.Event)
     redirects: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Path to the address and the checksum it is sent on with."""
 
@@ -108,4 +111,10 @@ def answer(handler: BaseHTTPRequestHandler, web: Web) -> None:
             handler.wfile.write(body[half + at :][:1] if fault == "drip" else b"")
             handler.wfile.flush()
         return
+    if fault == "wait":
+        handler.wfile.write(body[:1000])
+        handler.wfile.flush()
+        web.reached.set()
+        web.go_on.wait(60)
+        body = body[1000:]
     handler.wfile.write(body)

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,11 +148,31 @@ def test_only_the_web_is_fetched_from(url: str, tmp_path: Path) -> None:
         fetch(url, tmp_path / "file", HASTY)
 
 
+def test_two_processes_do_not_fetch_the_same_file(web: Web, tmp_path: Path) -> None:
+    """A second one is told so, and spoils nothing of the first one's."""
+    url, path = f"{web.address}/tree/file.pt", tmp_path / "file.pt"
+    script = (
+        "import sys, pathlib\n"
+        "from sparse_circuits.formats.download import Patience, fetch\n"
+        "print(fetch(sys.argv[1], pathlib.Path(sys.argv[2]), Patience(seconds=30, attempts=2)).bytes)\n"
+    )
+    web.faults = ["wait"]
+    first = subprocess.Popen([sys.executable, "-c", script, url, str(path)], stdout=subprocess.PIPE, text=True)
+    assert web.reached.wait(60)
+    with pytest.raises(InputError, match=r"file\.pt is being fetched by another process; wait for it"):
+        fetch(url, path, HASTY)
+    web.go_on.set()
+    assert first.communicate(timeout=60)[0] == f"{len(CONTENT)}\n"
+    assert path.read_bytes() == CONTENT
+    assert [each.name for each in tmp_path.iterdir()] == ["file.pt"]
+    assert fetch(url, path, HASTY).bytes == len(CONTENT)
+
+
 def test_what_is_not_there_is_said_at_once(web: Web, tmp_path: Path) -> None:
     with pytest.raises(Missing, match=r"the server has no such file \(status 404\)"):
         fetch(f"{web.address}/tree/other.pt", tmp_path / "other.pt", HASTY)
     web.faults = ["403"]
-    with pytest.raises(InputError, match=r"the server refuses \(status 403\)"):
+    with pytest.raises(InputError, match=r"the server refuses \(status 403\); .* fetch with `hf download`"):
         fetch(f"{web.address}/tree/file.pt", tmp_path / "file.pt", HASTY)
     with pytest.raises(InputError, match=r"does not arrive .*refused"):
         fetch("http://127.0.0.1:9/x", tmp_path / "x", HASTY)

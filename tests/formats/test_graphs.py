@@ -11,6 +11,7 @@ import pytest
 import torch
 from pyarrow import parquet
 from small_models import randomised, small
+from torch import Tensor
 
 from sparse_circuits import checkpoint
 from sparse_circuits.__main__ import main
@@ -161,6 +162,72 @@ def test_the_score_of_an_edge_of_mib_is_what_its_ways_carry(circuit: Circuit) ->
         if edge.target[0] == "1.attn.k" and edge.target[1] // 4 == 0
     )
     assert mib.graph(circuit)["edges"]["m0->a1.h0<k>"]["score"] == pytest.approx(expected)
+
+
+def mib_neurons(graph: dict[str, Any]) -> tuple[dict[str, list[bool]], Tensor]:
+    """Neurons by node, and their scores by row, as the readers of MIB's JSON find them: what a head shows is set for
+    the rows of all heads of its layer; what is not shown has no score, which is NaN."""
+    cfg = graph["cfg"]
+    sources = [name for name in graph["nodes"] if name != "logits"]
+    inside = torch.zeros(len(sources), cfg["d_model"], dtype=torch.bool)
+    scores = torch.full((len(sources), cfg["d_model"]), torch.nan)
+    for row, name in enumerate(sources):
+        found = graph["nodes"][name]
+        first = row - int(name.partition(".h")[2] or 0)
+        rows = slice(first, first + cfg["n_heads"]) if name.startswith("a") else row
+        if "neurons" in found:
+            inside[rows] = torch.tensor(found["neurons"])
+        if "neurons_scores" in found:
+            scores[rows] = torch.tensor(found["neurons_scores"])
+    return dict(zip(sources, inside.tolist(), strict=True)), scores
+
+
+def test_the_neurons_of_mib_are_the_channels_a_node_writes(circuit: Circuit) -> None:
+    graph = json.loads(json.dumps(mib.graph(circuit), allow_nan=False))
+    neurons, scores = mib_neurons(graph)
+    assert all(neurons["input"])
+    for name, inside in neurons.items():
+        if name == "input":
+            continue
+        layer, head = int(name[1]), name.partition(".h")[2]
+        channels = {
+            edge.target[1]
+            for edge in circuit.edges
+            if edge.source[0] == (f"{layer}.attn.v" if head else f"{layer}.mlp.post_act")
+            and (not head or edge.source[1] // 4 == int(head))
+        }
+        kept = graph["nodes"][name]["in_graph"]
+        assert {c for c, each in enumerate(inside) if each} == (channels if kept else set())
+    assert neurons["a0.h0"] != neurons["a0.h1"], "the heads of a layer are told apart"
+    assert bool(scores[0].isnan().all()), "what has no score stays"
+    assert bool((scores[1:] >= 0).all())
+    weights = [abs(e.weight) for e in circuit.edges if e.source[0] == "1.mlp.post_act" and e.target[1] == 3]
+    assert float(scores[-1, 3]) == pytest.approx(sum(weights))
+
+
+def test_both_forms_of_mib_say_the_same(circuit: Circuit, tmp_path: Path) -> None:
+    mib.write(circuit, tmp_path / "circuit.json")
+    mib.write(circuit, tmp_path / "circuit.pt")
+    graph = json.loads((tmp_path / "circuit.json").read_text())
+    held = torch.load(tmp_path / "circuit.pt", weights_only=True)
+    assert held["cfg"] == graph["cfg"]
+    assert held["src_nodes"] == list(graph["nodes"])[:-1]
+    neurons, scores = mib_neurons(graph)
+    torch.testing.assert_close(held["neurons_scores"], scores, equal_nan=True)
+    assert held["neurons_in_graph"].tolist() == list(neurons.values())
+    assert held["nodes_in_graph"].tolist() == [graph["nodes"][name]["in_graph"] for name in held["src_nodes"]]
+    found = {
+        f"{source}->{target}": float(held["edges_scores"][row, column])
+        for row, source in enumerate(held["src_nodes"])
+        for column, target in enumerate(held["dst_nodes"])
+        if bool(held["edges_in_graph"][row, column])
+    }
+    assert found == pytest.approx({name: edge["score"] for name, edge in graph["edges"].items()})
+    # The column of a target, as its readers reckon it from its name.
+    for column, target in enumerate(held["dst_nodes"][:-1]):
+        layer, heads = int(target[1]), graph["cfg"]["n_heads"]
+        head = int(target[4]) + "qkv".index(target[-2]) * heads if target.startswith("a") else 3 * heads
+        assert column == layer * (3 * heads + 1) + head
 
 
 # --- circuit-tracer ---

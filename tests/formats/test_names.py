@@ -129,6 +129,20 @@ def test_a_model_is_none_before_all_of_it_is_there(cache: Path, web: Web) -> Non
         fetch_named(SWEEP, f"{web.address}/tree/", HASTY)
     assert (cache / "models" / SWEEP / "final_model.pt").exists()
     assert find(SWEEP) is None
+    web.files[f"/tree/models/{SWEEP}/beeg_config.json"] = b"{}"
+    web.asked.clear()
+    _, files = fetch_named(SWEEP, f"{web.address}/tree/", HASTY)
+    assert files["final_model.pt"].checked == "fetched before"
+    assert [path.rsplit("/", 1)[1] for path, _ in web.asked] == ["beeg_config.json"]
+    assert find(SWEEP) is not None
+
+
+@pytest.mark.parametrize("pair", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
+def test_a_tokenizer_in_two_files_comes_along(pair: tuple[str, str], cache: Path, web: Web) -> None:
+    names_there = ("model.safetensors", "config.json", *pair)
+    web.files = {f"/owner/name/resolve/main/{name}": name.encode() for name in names_there}
+    _, files = fetch_named("owner/name", web.address, HASTY)
+    assert set(files) == set(names_there)
 
 
 def test_a_circuit_is_fetched_by_its_path(cache: Path, web: Web) -> None:

@@ -3,13 +3,17 @@
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 from torch import Tensor
-from viz_files import LETTERS, content_of, made, walk_as_the_viewer, written
+from variants import variants
+from viz_files import LETTERS, SEEDS, assert_same, content_of, made, walk_as_the_viewer, written
 
 from sparse_circuits import checkpoint
 from sparse_circuits.__main__ import main
@@ -235,6 +239,46 @@ def test_our_own_opens_in_the_viewer_and_comes_back(own: Circuit, tmp_path: Path
         with pytest.raises(InputError, match=f"is damaged: KeyError '{key}'"):
             released_circuit(data, own.model, "quotes")
         data = viz_data.read(tmp_path / "viz_data.pt")
+
+
+def logits_of(circuit: Circuit, tokens: Tensor) -> Tensor:
+    with torch.no_grad():
+        return circuit.runner(tokens, tap=circuit.tap())
+
+
+@settings(deadline=None, max_examples=8)
+@given(changes=variants(), seed=SEEDS, kept=st.integers(1, 4), data=st.data())
+def test_circuits_of_every_kind_of_model_go_out_and_come_back(
+    changes: dict[str, Any], seed: int, kept: int, data: st.DataObject, tmp_path_factory: Any
+) -> None:
+    """viz_data.pt -> ours -> viz_data.pt -> ours, over all released kinds of models; with dropped edges, too."""
+    folder, model = tmp_path_factory.mktemp("kinds"), made(seed, **changes)
+    content = content_of(model, seed=seed, kept=kept)
+    try:
+        first, _ = circuit_of(model, content, folder)
+    except InputError as error:  # nothing tells the two sides apart
+        assert "name the task with --task" in str(error)
+        reject()
+    edges = [(edge.source, edge.target) for edge in first.node_edges]
+    dropped = data.draw(st.lists(st.sampled_from(edges), unique=True, max_size=3)) if edges else []
+    first = replace(first, dropped=dropped)
+    texts = torch.randint(257, (3, 12), generator=torch.Generator().manual_seed(seed))
+    contents = []
+    for number in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            viz_measures.write(first, folder / f"{number}.pt")
+            second, comparison = released_circuit(viz_data.read(folder / f"{number}.pt"), model, first.task.name)
+        contents.append(torch.load(folder / f"{number}.pt", weights_only=True))
+        assert walk_as_the_viewer(contents[-1]) == first.size
+        assert (second.nodes, second.dropped) == (first.nodes, first.dropped)
+        torch.testing.assert_close(logits_of(second, texts), logits_of(first, texts), rtol=1e-5, atol=1e-5)
+        assert comparison.circuit == pytest.approx(comparison.recorded_circuit, rel=1e-4, abs=1e-6)
+        first = second
+    for key in ("circuit_data", "num_total_nodes"):
+        assert_same(contents[1][key], contents[0][key])
+    for key in ("pair_data_connections", "beeg_model_config"):
+        assert_same(contents[1]["importances"][key], contents[0]["importances"][key])
 
 
 def test_a_prompt_of_our_own_that_ends_in_token_zero_comes_back_whole(own: Circuit, tmp_path: Path) -> None:
