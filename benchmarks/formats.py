@@ -4,8 +4,8 @@ python benchmarks/formats.py [--layers 8] [--repeat 3]
 
 Weights are random, 1 in 1024 of every matrix nonzero, so no file of it has any structure to gain from but its zeros.
 On one thread, the best of the repeats, from the page cache and (Linux) with the file dropped from it before each:
-- of the released file: its tensors alone, by PyTorch (weights only; mapped into memory, which reads nothing yet); a model
-  as the published code makes one, built with its initial weights and then filled; ours, which checks every tensor;
+- of the released file: its tensors alone, by PyTorch (weights only; mapped into memory, which reads nothing yet); a
+  model as the published code makes one, built with its initial weights and then filled; ours, every tensor checked;
 - of the sparse file: ours, into sparse matrices and into dense ones.
 """
 

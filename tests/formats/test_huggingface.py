@@ -119,6 +119,29 @@ def test_a_cache_changes_no_mode(mode: dict[str, Any], theirs: SparseCircuitsFor
     assert torch.equal(*results)
 
 
+OLDER = {
+    "_contrastive_search": {"penalty_alpha": 0.6, "top_k": 4},
+    "_group_beam_search": {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5},
+    "_constrained_beam_search": {"num_beams": 3, "force_words_ids": [[70]]},
+    "_dola_decoding": {"dola_layers": "low"},
+}
+"""By the method that versions before 4.57 have; later ones fetch such modes from the Hub."""
+
+
+@pytest.mark.parametrize(("method", "mode"), OLDER.items(), ids=OLDER)
+def test_modes_of_older_versions(
+    method: str, mode: dict[str, Any], theirs: SparseCircuitsForCausalLM, tokenizer: Any
+) -> None:
+    if not hasattr(theirs, method):
+        pytest.skip("this version of transformers has no such mode of its own")
+    inputs = read(tokenizer, PROMPTS[:1])
+    width = inputs["input_ids"].shape[1]
+    output = theirs.generate(**inputs, max_new_tokens=8, do_sample=False, **mode)
+    assert torch.equal(output[:, :width], inputs["input_ids"])
+    assert output.shape[1] > width
+    assert torch.equal(output, theirs.generate(**inputs, max_new_tokens=8, do_sample=False, **mode))
+
+
 def test_beams_of_a_padded_batch_are_those_of_each_row(theirs: SparseCircuitsForCausalLM, tokenizer: Any) -> None:
     inputs = read(tokenizer, PROMPTS)
     width, end = inputs["input_ids"].shape[1], tokenizer.eos_token_id
@@ -175,6 +198,27 @@ def test_what_transformers_saves_we_load(tied: bool, dtype: torch.dtype, tmp_pat
     assert model_hash(back) == model_hash(ours)
     described = json.loads((tmp_path / "two" / "config.json").read_text())
     assert described["auto_map"]["AutoModelForCausalLM"].endswith("SparseCircuitsForCausalLM")
+
+
+@pytest.mark.parametrize("changes", [{}, {"tied_embeddings": True, "bigram_table": "fixed", "norm": "layer"}], ids=str)
+def test_what_was_trained_further_is_saved_and_read(changes: dict[str, Any], tmp_path: Path) -> None:
+    ours = randomised(small(vocab_size=64, **changes), dtype=torch.float32)
+    hub.write(ours, tmp_path / "one")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "one").train()
+    tokens = torch.randint(64, (4, 8), generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=1e-2)
+    before = theirs(tokens, labels=tokens).loss
+    before.backward()
+    optimizer.step()
+    theirs.eval().save_pretrained(tmp_path / "two")
+    back, again = sc.load(tmp_path / "two"), AutoModelForCausalLM.from_pretrained(tmp_path / "two")
+    with torch.no_grad():
+        expected = theirs(tokens).logits
+        assert torch.equal(again(tokens).logits, expected)
+        torch.testing.assert_close(back(tokens), expected, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(ours(tokens), expected, rtol=1e-3, atol=1e-3)
+        assert float(theirs(tokens, labels=tokens).loss) < float(before)
+    assert (back.lm_head.weight is back.wte.weight) == ours.config.tied_embeddings
 
 
 def test_missing_weights_are_made_anew(tmp_path: Path) -> None:

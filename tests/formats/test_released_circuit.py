@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, reject, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from variants import variants
@@ -256,9 +256,9 @@ def test_circuits_of_every_kind_of_model_go_out_and_come_back(
     content = content_of(model, seed=seed, kept=kept)
     try:
         first, _ = circuit_of(model, content, folder)
-    except InputError as error:  # nothing tells the two sides apart
-        assert "name the task with --task" in str(error)
-        reject()
+    except InputError as error:
+        assume("name the task with --task" not in str(error))  # the model answers both sides alike
+        raise
     edges = [(edge.source, edge.target) for edge in first.node_edges]
     dropped = data.draw(st.lists(st.sampled_from(edges), unique=True, max_size=3)) if edges else []
     first = replace(first, dropped=dropped)

@@ -43,7 +43,8 @@ def released(model: GPT, described: dict[str, Any], kept: int = 2, seed: int = 0
                 sources: list[Any] = circuit[source].tolist()
                 if source.endswith("post_act"):
                     sources.append("bias")
-                found.append([numbers(len(sources), kept), sources, circuit[target].tolist(), (source, target)])
+                targets = circuit[target].tolist()
+                found.append([numbers(len(sources), len(targets)), sources, targets, (source, target)])
         return found
 
     activations = {site: {int(c): numbers(rows, length) for c in channels} for site, channels in circuit.items()}
@@ -61,7 +62,7 @@ def released(model: GPT, described: dict[str, Any], kept: int = 2, seed: int = 0
             "beeg_model_config": described,
             "loss": float(numbers()),
             "interv_loss": float(numbers()),
-            "ch_interv_losses": {site: numbers(kept).tolist() for site in circuit},
+            "ch_interv_losses": {site: numbers(len(channels)).tolist() for site, channels in circuit.items()},
             "layer_interv_losses": {name: float(numbers()) for name in sublayers},
             "loc_interv_losses": {site: float(numbers()) for site in circuit},
             "pair_data": blocks(),
