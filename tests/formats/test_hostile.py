@@ -29,6 +29,7 @@ from sparse_circuits.formats.openai_config import Seen, from_released, to_releas
 from sparse_circuits.formats.tensor_files import read_state, read_torch
 from sparse_circuits.formats.tokenizers import read_tokenizer
 from sparse_circuits.model import GPT
+from sparse_circuits.storage import pack, unpack
 from sparse_circuits.tokenizer import Tokenizer
 
 LONGEST = 5.0
@@ -56,6 +57,10 @@ SEEN = Seen(sink=True, positions=False)
 
 def _described(folder: Path) -> object:
     return from_released(read_json(folder / "beeg_config.json"), SEEN, str(folder / "beeg_config.json"))
+
+
+def _unpacked(path: Path) -> object:
+    return unpack(checkpoint.read_tensors(path)[0], path)
 
 
 def _few_sites(content: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +93,9 @@ TARGETS = {
         1300, mutate, "few/model.safetensors", lambda f: checkpoint.read_tensors(f / "few" / "model.safetensors")
     ),
     "model.safetensors": Target(300, mutate, "native/model.safetensors", lambda f: checkpoint.load(f / "native")),
+    "stored in parts": Target(
+        300, mutate, "parts/model.safetensors", lambda f: _unpacked(f / "parts" / "model.safetensors")
+    ),
     "config.json": Target(200, mutate_json, "native/config.json", lambda f: checkpoint.load(f / "native")),
     "shards": Target(
         200, mutate_json, "shards/final_model.pt.index.json", lambda f: read_state(f / "shards", ["final_model"])
@@ -114,6 +122,12 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "few").mkdir()
     torch.save(few, folder / "few" / "final_model.pt")
     checkpoint.write_tensors(folder / "few" / "model.safetensors", few)
+    (folder / "parts").mkdir()
+    table = (torch.arange(260.0)[:, None] / 32 + torch.arange(260.0)).half().float()
+    table[3, 5:9] = 0.125
+    packed = pack({"bigram_table": table, "h.0.mlp.c_fc.weight": torch.eye(12)})
+    assert set(packed) > {"bigram_table:row", "h.0.mlp.c_fc.weight:gaps"}
+    checkpoint.write_tensors(folder / "parts" / "model.safetensors", packed)
     tokenizer = Tokenizer.train(["for x in range(10):\n    print(x)\n"] * 3, 262)
     tiktoken_ranks.write(tokenizer, folder / "code.tiktoken")
     for name in ("pair", "shards"):
@@ -273,6 +287,23 @@ def test_a_config_of_billions_costs_nothing(tmp_path: Path) -> None:
                 checkpoint.load(tmp_path / folder)
             assert time.process_time() - started < LONGEST
             path.write_text(before)
+
+
+def test_a_background_of_billions_costs_nothing(tmp_path: Path) -> None:
+    """A number of each row and column stands for all entries."""
+    count = 100_000
+    tensors = {
+        "bigram_table:row": torch.zeros(count),
+        "bigram_table:column": torch.zeros(count),
+        "bigram_table:values": torch.zeros(0),
+        "bigram_table:gaps": torch.zeros(0, dtype=torch.int64),
+        "bigram_table:shape": torch.tensor([count, count]),
+    }
+    checkpoint.write_tensors(tmp_path / "model.safetensors", tensors)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"the tensor 'bigram_table', stored in parts, is damaged \(.* of 10000000000"):
+        _unpacked(tmp_path / "model.safetensors")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "it took memory (kB)"
 
 
 def test_names_in_an_archive_lead_nowhere(tmp_path: Path) -> None:
