@@ -126,7 +126,7 @@ def _over_background(tensors: Mapping[str, Tensor], name: str, part: Sparse) -> 
     if part.shape != (*row.shape, *column.shape) or row.ndim != 1:
         raise IndexError(f"{tuple(row.shape)} numbers of rows and {tuple(column.shape)} of columns for {part.shape}")
     if math.prod(part.shape) > BACKGROUND_SIZES[1]:  # of which a few bytes can claim any number
-        raise IndexError(f"a background of {math.prod(part.shape)} entries; at most {BACKGROUND_SIZES[1]} are stored so")
+        raise IndexError(f"a background of {math.prod(part.shape)} entries; it has at most {BACKGROUND_SIZES[1]}")
     whole = _sum(row, column).float()
     whole.view(-1)[part.positions] = part.values
     return whole
