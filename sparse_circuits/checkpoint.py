@@ -182,6 +182,19 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     atomic_write(path, write)
 
 
+def write_torch(path: Path, content: Any) -> None:
+    """Write a `.pt` file all at once, of tensors and plain values in whatever is nested in whatever."""
+
+    def write(temporary: Path) -> None:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # what PyTorch makes of a full disk
+            reason = " ".join(str(error.__context__ or error).split())[:80]
+            raise OSError(None, f"PyTorch's writer fails ({reason})") from error
+
+    atomic_write(path, write)
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata of a safetensors file; InputError if it is missing or damaged."""
     if path.exists() and not path.is_file():

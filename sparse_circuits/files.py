@@ -74,7 +74,10 @@ def written_together(out: Path, last: str, stale: Collection[str] = ()) -> Itera
         with tempfile.TemporaryDirectory(
             dir=parent, prefix=f".{out.absolute().name}.", suffix=".tmp", ignore_cleanup_errors=True
         ) as folder:
-            yield Path(folder)
+            try:
+                yield Path(folder)
+            except InputError as error:  # which names a file in a folder that is nobody's business
+                raise InputError(str(error).replace(folder, str(out))) from error
             out.mkdir(exist_ok=True)
             (out / last).unlink(missing_ok=True)
             made = sorted(Path(folder).iterdir(), key=lambda path: path.name == last)

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_circuits.checkpoint import make_folder
+from sparse_circuits.checkpoint import make_folder, write_torch
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.files import atomic_write
 
@@ -108,7 +108,7 @@ def write(circuit: Circuit, out: Path) -> list[str]:
     make_folder(out.parent)
     described = graph(circuit)
     if out.suffix == ".pt":
-        atomic_write(out, lambda path: torch.save(tensors(described), path))
+        write_torch(out, tensors(described))
     else:
         atomic_write(out, json.dumps(described) + "\n")
     return [

@@ -7,10 +7,9 @@ with equal logits; with a sink only if it is told `flash=True`, since its slow a
 import warnings
 from pathlib import Path
 
-import torch
-
+from sparse_circuits.checkpoint import write_torch
 from sparse_circuits.errors import InputError
-from sparse_circuits.files import atomic_write, read_json, write_json, written_together
+from sparse_circuits.files import read_json, write_json, written_together
 from sparse_circuits.formats import gpt2_pair
 from sparse_circuits.formats.openai_weights import model_from_released, model_to_released
 from sparse_circuits.formats.tensor_files import read_state
@@ -43,7 +42,7 @@ def write(model: GPT, out: Path) -> list[str]:
     described, state = model_to_released(model)
     owned = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     with written_together(out, CONFIG, stale=("tokenizer.json", *gpt2_pair.FILES)) as folder:
-        atomic_write(folder / WEIGHTS, lambda path: torch.save(owned, path))
+        write_torch(folder / WEIGHTS, owned)
         if model.tokenizer is not None:
             model.tokenizer.save(folder / "tokenizer.json")
             gpt2_pair.write(model.tokenizer, folder)

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparse_circuits.checkpoint import write_torch
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import shown
-from sparse_circuits.files import atomic_write
 from sparse_circuits.formats.tensor_files import read_torch
 from sparse_circuits.sites import FINAL_SITE
 
@@ -169,7 +169,7 @@ def write(data: VizData, path: Path) -> None:
     }
     if data.importances is not None:
         content["importances"] = _released(data.importances)
-    atomic_write(path, lambda temporary: torch.save(content, temporary))
+    write_torch(path, content)
 
 
 def _released(found: Importances) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Where models and circuits are written: nothing else is destroyed, nothing half-written stays, nothing old remains."""
 
 import errno
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sparse_circuits import checkpoint, files
 from sparse_circuits.__main__ import main
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write, written_together
+from sparse_circuits.formats import viz_data
 from sparse_circuits.formats.convert import convert
 from sparse_circuits.formats.registry import FORMATS, recognise
 from sparse_circuits.model import GPT
@@ -76,6 +79,39 @@ def test_what_is_cut_short_leaves_what_was_there(
     assert number > 4
     assert told == ({"No space left on device; free space or choose another folder"} if error.args else {""})
     assert checkpoint.model_hash(checkpoint.load(tmp_path / "old")) == checkpoint.model_hash(made(1))
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """No file gets larger than that many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_disk_that_takes_no_more_is_told_in_a_line(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.save(made(bigram_table="none"), tmp_path / "model")
+    with small_disk(10_000):
+        code = main(["convert", str(tmp_path / "model"), "--to", kind, "--out", str(tmp_path / "out")])
+    err = capsys.readouterr().err
+    assert code == 2
+    assert err.startswith(f"sparse-circuits: cannot write {tmp_path / 'out'}")
+    assert err.endswith("free space or choose another folder\n")
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_circuit_file_that_the_disk_refuses_is_told_in_a_line(tmp_path: Path) -> None:
+    data = viz_data.VizData({"0.attn.q": (1,)}, other={"more": torch.zeros(10_000)})
+    with small_disk(10_000), pytest.raises(InputError, match=r"viz_data\.pt: PyTorch's writer fails .* free space"):
+        viz_data.write(data, tmp_path / "viz_data.pt")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", MODELS)
