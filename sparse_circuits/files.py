@@ -55,8 +55,9 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[Path], objec
 def written_together(out: Path, last: str, stale: Collection[str] = ()) -> Iterator[Path]:
     """An empty temporary folder; what is in it when the block ends well gets its places in the folder `out`.
 
-    Until then nothing is changed, so a full disk or Ctrl-C leaves what was there (or nothing). A kill while the files
-    get their places leaves a folder without `last`, which is what others know it by.
+    Until then nothing is changed, so a full disk or Ctrl-C leaves what was there (or nothing). A kill leaves the
+    temporary folder, which the next one who writes `out` sweeps away; while the files get their places, it leaves `out`
+    without `last`, which is what others know it by.
 
     Args:
         out: made, with its parents, if it does not exist.
@@ -64,30 +65,36 @@ def written_together(out: Path, last: str, stale: Collection[str] = ()) -> Itera
         stale: files of an earlier folder that go where the new one has none of that name.
 
     Raises:
-        InputError: `out` is a file, or the disk refused.
+        InputError: `out` is a file, another process is writing it, or the disk refused.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"cannot write {out}: it is a file; choose another folder")
+    whole = out.absolute()
     try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        parent = out.absolute().parent
-        with tempfile.TemporaryDirectory(
-            dir=parent, prefix=f".{out.absolute().name}.", suffix=".tmp", ignore_cleanup_errors=True
-        ) as folder:
-            try:
-                yield Path(folder)
-            except InputError as error:  # which names a file in a folder that is nobody's business
-                raise InputError(str(error).replace(folder, str(out))) from error
-            out.mkdir(exist_ok=True)
-            (out / last).unlink(missing_ok=True)
-            made = sorted(Path(folder).iterdir(), key=lambda path: path.name == last)
-            for name in set(stale) - {path.name for path in made}:
-                (out / name).unlink(missing_ok=True)
-            for path in made:
-                os.replace(path, out / path.name)
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        with alone(whole, "being written"):
+            sweep(whole)
+            with tempfile.TemporaryDirectory(
+                dir=whole.parent, prefix=f".{whole.name}.", suffix=".tmp", ignore_cleanup_errors=True
+            ) as folder:
+                try:
+                    yield Path(folder)
+                except InputError as error:  # which names a file in a folder that is nobody's business
+                    raise InputError(str(error).replace(folder, str(out))) from error
+                _take_places(Path(folder), out, last, stale)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write {out}: {reason}; free space or choose another folder") from error
+
+
+def _take_places(folder: Path, out: Path, last: str, stale: Collection[str]) -> None:
+    out.mkdir(exist_ok=True)
+    (out / last).unlink(missing_ok=True)
+    made = sorted(folder.iterdir(), key=lambda path: path.name == last)
+    for name in set(stale) - {path.name for path in made}:
+        (out / name).unlink(missing_ok=True)
+    for path in made:
+        os.replace(path, out / path.name)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -208,4 +215,5 @@ else:
 def sweep(path: Path) -> None:
     """Remove what `atomic_write` left of `path` when its process was killed; for one who holds the folder."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        shutil.rmtree(temporary, ignore_errors=True)
+        if "." not in temporary.name.removeprefix(f".{path.name}.").removesuffix(".tmp"):  # not of NAME.else
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -181,6 +181,17 @@ def test_files_get_their_places_together(tmp_path: Path) -> None:
     with written_together(out, "sign", stale=("old",)) as folder:
         atomic_write(folder / "sign", "new")
     assert content(out) == {"a": b"a", "sign": b"new", "other": b""}
+    killed = out.with_name(".out.abc.tmp")
+    killed.mkdir()
+    other = out.with_name(".out.v2.abc.tmp")  # of a folder out.v2
+    other.mkdir()
+    with written_together(out, "sign") as folder:
+        assert not killed.exists()
+        with pytest.raises(InputError, match="out is being written by another process"), written_together(out, "sign"):
+            pass
+        atomic_write(folder / "sign", "new")
+    other.rmdir()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="it is a file"), written_together(tmp_path / "file", "sign"):
         pass
