@@ -27,6 +27,8 @@ class Command:
     """Circuit folder, as `prune` writes it, or MODEL/TASK for one that ships."""
     task: str | None = None
     """The circuit's task, where it is one of your own: its .jsonl or .py file."""
+    corpus: Path | None = None
+    """Of viz: packed corpus for the pieces of text on which nodes are low or high; by default the model's own."""
     json: bool = False
     """Print what was written as JSON."""
 
@@ -72,6 +74,14 @@ def _write_circuit(command: Command, chosen: "Format") -> list[str]:
 
     if command.circuit is None:
         raise InputError(f"{chosen.name} is a form of circuits; give the circuit with --circuit")
+    if command.corpus is not None and chosen.name != "viz":
+        raise InputError(f"--corpus is for viz; {chosen.name} holds no text")
     model = None if command.model is None else checkpoint.load(command.model)
     task = None if command.task is None else get_task(command.task)
-    return list(chosen.module.write(Circuit.load(command.circuit, model, task), command.out))
+    circuit = Circuit.load(command.circuit, model, task)
+    more = {}
+    if command.corpus is not None:
+        from sparse_circuits.corpus.packed import PackedCorpus
+
+        more["corpus"] = PackedCorpus.load(command.corpus, circuit.model.tokenizer)
+    return list(chosen.module.write(circuit, command.out, **more))

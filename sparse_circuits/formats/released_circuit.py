@@ -52,7 +52,7 @@ def save(circuit: Circuit, source: Path, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Losses in nats, means over both sides of all recorded pairs."""
+    """Losses in nats, means over both sides of pairs."""
 
     recorded_model: float | None
     recorded_circuit: float | None
@@ -64,6 +64,8 @@ class Comparison:
     answers: str
     text: str
     """What the ablation means were taken over."""
+    pairs: int
+    """Those in the file, on which all but the recorded losses are measured; those may be of more."""
 
     def lines(self) -> list[str]:
         """For people."""
@@ -78,7 +80,7 @@ class Comparison:
             f"circuit, as it was measured        {shown(self.recorded_circuit):>10}{final:>9.4f}",
             f"circuit, final residual whole      {'':>10}{self.circuit:>9.4f}",
             f"empty circuit                      {'':>10}{self.empty:>9.4f}",
-            f"answers: {self.answers}; means over {self.text}",
+            f"here: on the {self.pairs} pairs in the file; answers: {self.answers}; means over {self.text}",
         ]
 
 
@@ -239,6 +241,7 @@ def _compare(
         evaluate.without([])(torch.zeros_like(circuit.kept)),
         recorded.answers,
         text,
+        len(examples),
     )
 
 

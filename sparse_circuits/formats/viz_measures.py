@@ -64,11 +64,11 @@ def viz_data(circuit: Circuit, corpus: PackedCorpus | None = None, progress: boo
     )
 
 
-def write(circuit: Circuit, out: Path) -> list[str]:
+def write(circuit: Circuit, out: Path, corpus: PackedCorpus | None = None) -> list[str]:
     """Write `circuit` as a released circuit file: to `out` if that ends in .pt, else to viz_data.pt in it."""
     path = out if out.suffix == ".pt" else out / "viz_data.pt"
     checkpoint.make_folder(path.parent)
-    viz_file.write(viz_data(circuit, progress=True), path)
+    viz_file.write(viz_data(circuit, corpus, progress=True), path)
     notes = ["losses in it are sums over both sides, as the published viewer expects"]
     if circuit.dropped:
         notes.append(

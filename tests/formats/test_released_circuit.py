@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from small_models import packed_programs
 from torch import Tensor
 from variants import variants
 from viz_files import LETTERS, SEEDS, assert_same, content_of, made, walk_as_the_viewer, written
@@ -64,6 +65,9 @@ def test_a_released_circuit_executes(tmp_path: Path) -> None:
         [(x - content["importances"]["interv_loss"]) / 2 for x in losses]
     )
     assert any("circuit, as it was measured" in line for line in comparison.lines())
+    assert comparison.lines()[-1].startswith(
+        "here: on the 3 pairs in the file; answers: the model's answers; means over"
+    )
 
 
 def test_with_the_final_residual_whole_both_losses_agree(tmp_path: Path) -> None:
@@ -293,6 +297,25 @@ def test_a_prompt_of_our_own_that_ends_in_token_zero_comes_back_whole(own: Circu
     again, comparison = released_circuit(viz_data.read(tmp_path / "viz_data.pt"), own.model, "ends")
     assert torch.equal(again.examples("report").tokens, circuit.examples("report").tokens)
     assert comparison.circuit == pytest.approx(circuit.loss("report"), rel=1e-5)
+
+
+def test_samples_come_from_the_corpus_that_is_given(
+    own: Circuit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint.save(own.model, tmp_path / "model")
+    write_pairs(own.task, tmp_path / "quotes.jsonl")
+    task = get_task(str(tmp_path / "quotes.jsonl"))
+    replace(own, model=checkpoint.load(tmp_path / "model"), task=task).save(tmp_path / "circuit")
+    packed = packed_programs(tmp_path / "corpus", LETTERS, 12)
+    arguments = ["--circuit", str(tmp_path / "circuit"), "--task", str(tmp_path / "quotes.jsonl")]
+    arguments += ["--corpus", str(tmp_path / "corpus")]
+    assert main(["export", "viz", *arguments, "--out", str(tmp_path / "viz.pt")]) == 0
+    assert "warning" not in capsys.readouterr().err
+    windows = packed.validation_windows(11, 10_000).tolist()
+    (sample, *_), _ = viz_data.read(tmp_path / "viz.pt").samples["0.mlp.post_act"][3][0.5]
+    assert sample.tokens.tolist() in windows
+    assert main(["export", "csv", *arguments, "--out", str(tmp_path / "csv")]) == 2
+    assert "--corpus is for viz; csv holds no text" in capsys.readouterr().err
 
 
 def test_the_lowest_and_highest_pieces_are_the_samples(own: Circuit) -> None:
