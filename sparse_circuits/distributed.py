@@ -110,7 +110,17 @@ ALONE = Group()
 
 def is_first() -> bool:
     """Whether this process is the one that writes and talks; True where there is no other."""
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
+def _number(name: str, default: str = "") -> int:
+    """An environment variable that is a whole number."""
+    value = os.environ.get(name, default)
+    if not value.isdecimal():
+        raise InputError(
+            f"{name} is {value!r}; it must be a whole number: start several processes with torchrun, or unset it"
+        )
+    return int(value)
 
 
 @contextmanager
@@ -118,14 +128,18 @@ def joined() -> Iterator[Group]:
     """The group that torchrun has started this process in, or this process alone, on CUDA where there is any.
 
     Raises:
-        InputError: there are more processes on this machine than GPUs.
+        InputError: there are more processes on this machine than GPUs, or the environment is not as torchrun makes it.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _number("WORLD_SIZE", "1")
     cuda = torch.cuda.is_available()
-    if size == 1:
+    if size <= 1:
         yield Group(device="cuda" if cuda else "cpu")
         return
-    place = int(os.environ.get("LOCAL_RANK", "0"))
+    rank, place = _number("RANK"), _number("LOCAL_RANK", "0")
+    if rank >= size:
+        raise InputError(f"RANK is {rank}, of {size} processes; they are counted from 0")
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise InputError(f"WORLD_SIZE is {size} and {missing[0]} is not set: start the processes with torchrun")
     if cuda and place >= torch.cuda.device_count():
         raise InputError(
             f"{os.environ.get('LOCAL_WORLD_SIZE', 'several')} processes were started on a machine with "

@@ -138,7 +138,8 @@ class Pretraining:
         device = next(self.model.parameters()).device
         total = 0.0
         with torch.no_grad(), autocast(self.config.loop.precision, device):
-            for batch in windows.to(device).split(self.config.batch_size):
+            # A process without a window has no batch: the mean over none would be NaN.
+            for batch in windows.to(device).split(self.config.batch_size) if len(windows) else ():
                 total += float(next_token_loss(self.model(batch[:, :-1]), batch[:, 1:])) * len(batch)
         total, count = self.group.total(total, float(len(windows)))
         return total / count

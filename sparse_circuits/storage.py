@@ -82,12 +82,15 @@ def unpack(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor | Spar
         if not name.endswith((":gaps", ":shape")) and tensor.dtype not in (torch.float32, torch.float16):
             raise InputError(f"{path}: {name} is stored as {tensor.dtype}; expected float32 or float16")
     state: dict[str, Tensor | Sparse] = {name: tensor.float() for name, tensor in tensors.items() if ":" not in name}
-    for name in [key.removesuffix(":values") for key in tensors if key.endswith(":values")]:
+    # By any of its parts, so that none can be missing unnoticed.
+    for name in dict.fromkeys(key.rpartition(":")[0] for key in tensors if ":" in key):
         try:
             part = _sparse(tensors, name)
-            state[name] = _over_background(tensors, name, part) if f"{name}:row" in tensors else part
+            background = f"{name}:row" in tensors or f"{name}:column" in tensors
+            state[name] = _over_background(tensors, name, part) if background else part
         except (KeyError, IndexError, TypeError, RuntimeError) as error:
-            raise InputError(f"{path}: the tensor {name!r}, stored in parts, is damaged ({error})") from error
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise InputError(f"{path}: the tensor {name!r}, stored in parts, is damaged ({reason})") from error
     return state
 
 
@@ -111,6 +114,8 @@ def _sparse(tensors: Mapping[str, Tensor], name: str) -> Sparse:
     if sizes.dtype != torch.int64:
         raise IndexError("its shape is no list of whole numbers")
     shape = tuple(sizes.tolist())
+    if math.prod(shape) >= 1 << 63:
+        raise IndexError(f"its shape {shape} names more entries than there are positions")
     gaps = gaps.to(torch.int64)
     positions = gaps.cumsum(0)
     if values.shape != gaps.shape or bool((gaps[1:] <= 0).any()) or bool((gaps[:1] < 0).any()):
@@ -123,6 +128,9 @@ def _sparse(tensors: Mapping[str, Tensor], name: str) -> Sparse:
 
 def _over_background(tensors: Mapping[str, Tensor], name: str, part: Sparse) -> Float[Tensor, "rows columns"]:
     row, column = tensors[f"{name}:row"], tensors[f"{name}:column"]
+    # What is stored in a few bytes could otherwise fill the memory before anybody compares its shape.
+    if math.prod(part.shape) > BACKGROUND_SIZES[1]:
+        raise IndexError(f"its shape {part.shape} has more entries than a background is ever stored for")
     if part.shape != (*row.shape, *column.shape) or row.ndim != 1:
         raise IndexError(f"{tuple(row.shape)} numbers of rows and {tuple(column.shape)} of columns for {part.shape}")
     if math.prod(part.shape) > BACKGROUND_SIZES[1]:  # of which a few bytes can claim any number

@@ -248,7 +248,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
     (lambda path: path.write_bytes(b"PK\x03\x04 another program's file"), "cannot read"),
     (edit(lambda tensors: tensors.pop("ln_f.weight")), "the tensor 'ln_f.weight' is missing"),
     (edit(lambda tensors: tensors.pop("wte.weight:shape")), "the tensor 'wte.weight', stored in parts, is damaged"),
-    (edit(lambda tensors: tensors.pop("wte.weight:values")), "the tensor 'wte.weight' is missing"),
+    (edit(lambda tensors: tensors.pop("wte.weight:values")), "the tensor 'wte.weight', stored in parts, is damaged"),
     (edit(set_positions(10**6)), "the tensor 'wte.weight', stored in parts, is damaged"),
     (edit(set_positions(-1)), "the tensor 'wte.weight', stored in parts, is damaged"),
     (

@@ -17,9 +17,10 @@ from sparse_circuits import checkpoint
 from sparse_circuits.bridges.bridge import Bridge
 from sparse_circuits.config import GPTConfig, TrainConfig
 from sparse_circuits.corpus.packed import PackedCorpus
-from sparse_circuits.distributed import ALONE, Group
+from sparse_circuits.distributed import ALONE, Group, is_first, joined
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.model import GPT
+from sparse_circuits.pretraining import Pretraining
 from sparse_circuits.train import train
 
 REPOSITORY = Path(__file__).parents[1]
@@ -183,3 +184,49 @@ def test_processes_that_drift_apart_are_noticed(monkeypatch: pytest.MonkeyPatch)
         reduce_with(torch.tensor(other, dtype=torch.float64))
         with pytest.raises(Diverged, match="no longer hold the same weights"):
             group.check_same(held)
+
+
+def test_a_process_without_a_window_of_its_own_adds_nothing(
+    packed_corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(packed_corpus, tmp_path)
+    model = GPT(dataclasses.replace(config.model, vocab_size=packed_corpus.tokenizer.vocab_size))
+    alone = Pretraining(model, packed_corpus, config).validation_loss(32)
+    shares: list[tuple[float, ...]] = []
+
+    def total(group: Group, *numbers: float) -> list[float]:
+        shares.append(numbers)
+        return [sum(each) for each in zip(*shares, strict=True)]
+
+    monkeypatch.setattr(Group, "total", total)
+    found = [Pretraining(model, packed_corpus, config, Group(rank, 2)).validation_loss(32) for rank in range(2)]
+    assert found == [alone, alone]
+    assert shares[1] == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'; it must be a whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "", "LOCAL_RANK": ""}, "RANK is ''; it must be a whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_ADDR"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}, "RANK is 2, of 2 processes"),
+    ],
+)
+def test_half_an_environment_of_a_launcher_is_told(
+    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=message), joined():
+        pass
+
+
+def test_one_process_talks_whatever_number_its_environment_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert is_first()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not is_first()

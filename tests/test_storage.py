@@ -87,6 +87,14 @@ def test_an_unrounded_or_random_matrix_has_no_background(table: Tensor) -> None:
         ({"x:gaps": torch.tensor([512 * 512]), "x:values": torch.ones(1)}, "exceed its shape"),
         ({"x:gaps": torch.tensor([1.0]), "x:values": torch.ones(1)}, "no whole numbers"),
         ({"x:shape": torch.tensor([512, 513])}, "numbers of rows"),
+        ({"x:shape": torch.tensor([2**40, 2**40])}, "shape"),
+        ({"x:row": None}, "'x:row' is missing"),
+        ({"x:row": torch.zeros(1 << 16), "x:column": torch.zeros(1 << 16)}, "numbers of rows"),
+        (
+            {"x:row": torch.zeros(1 << 14), "x:column": torch.zeros(1 << 14), "x:shape": torch.tensor([1 << 14] * 2)},
+            "more entries than",
+        ),
+        ({"x:values": None}, "'x:values' is missing"),
     ],
 )
 def test_damaged_parts_are_named(table: Tensor, changes: dict[str, Tensor | None], message: str) -> None:
