@@ -26,7 +26,7 @@ VERBS = {
     "demo": "prune the circuit of one task in a model that ships, or train a small one first",
     "corpus": "pack Python files, this installation's source or generated programs into token files",
     "train": "train a weight-sparse (or dense) transformer on a packed corpus",
-    "tasks": "list the tasks, or show the pairs of one and how a model does on it",
+    "tasks": "list the tasks, show the pairs of one, or how a model does on one or all",
     "prune": "find the circuit of a task in a model",
     "tune": "search for the settings of pruning with which circuits are smallest",
     "sweep": "measure circuit size against target loss, for many models and tasks",

@@ -49,7 +49,8 @@ def circuit_hint(source: str | Path) -> str:
     parts = Path(source).parts
     if len(parts) != 2 or parts[0] not in names():
         return ""
-    return f"; those of {parts[0]} that ship are {', '.join(circuits(parts[0])) or 'none'}"
+    shipped = circuits(parts[0])
+    return f"; those of {parts[0]} that ship are {', '.join(shipped)}" if shipped else f"; {parts[0]} ships none"
 
 
 def writable(folder: Path) -> Path:

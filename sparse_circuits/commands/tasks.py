@@ -16,7 +16,7 @@ PAIRS_IN_TABLE = 32
 
 @dataclass(frozen=True)
 class Command:
-    """List the tasks; with --task show pairs of it, with --model also how well the model answers."""
+    """List the tasks; with --task show pairs of it, with --model how well the model answers, all tasks or that one."""
 
     task: str | None = None
     """A task's name, or a .jsonl or .py file with one of your own."""
@@ -50,7 +50,7 @@ def run(command: Command) -> None:
     if command.json:
         print(json.dumps(rows, indent=2))
     elif model is not None and command.task is None:
-        print(_table(rows))
+        print(_table(rows, _count(command)))
     else:
         for row in rows:
             print(_written(row))
@@ -74,14 +74,10 @@ def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command
     A task that was asked for by name is not skipped: its refusal is the user's answer.
     """
     from sparse_circuits.card.answers import answer
-    from sparse_circuits.config import PruneConfig
     from sparse_circuits.fields import require
 
     require(model.tokenizer is not None, f"the model {command.model} has no tokenizer, so tasks cannot be put to it")
-    count = command.pairs
-    if count is None:
-        count = PruneConfig().eval_pairs if command.task else PAIRS_IN_TABLE
-    found, skipped = answer(model, tasks, count, skip=command.task is None)
+    found, skipped = answer(model, tasks, _count(command), skip=command.task is None)
     for row in rows:
         if row["name"] in skipped:
             row["skipped"] = skipped[row["name"]]
@@ -90,6 +86,15 @@ def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command
         row["losses"] = {split: each.loss for split, each in answers.items()}
         row["accuracies"] = {split: each.accuracy for split, each in answers.items()}
         row["margins"] = {split: each.margin for split, each in answers.items()}
+
+
+def _count(command: Command) -> int:
+    """How many pairs of each split the model is asked."""
+    from sparse_circuits.config import PruneConfig
+
+    if command.pairs is not None:
+        return command.pairs
+    return PruneConfig().eval_pairs if command.task else PAIRS_IN_TABLE
 
 
 def _written(row: dict[str, Any]) -> str:
@@ -108,8 +113,9 @@ def _written(row: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    """All tasks for reading, one a line, then what was skipped and why."""
+def _table(rows: list[dict[str, Any]], pairs: int) -> str:
+    """All tasks for reading, one a line, then what was skipped and why; `pairs` of each split were asked."""
+    from sparse_circuits.card.card import GOOD_LOSS, PAIRS
     from sparse_circuits.tasks import SPLITS
 
     shown = [row for row in rows if "skipped" not in row]
@@ -128,8 +134,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
         lines.append(row["name"].ljust(name) + "".join(cells))
     lines += [f"skipped {row['skipped']}" for row in rows if "skipped" in row]
     skipped = len(rows) - len(shown)
-    lines.append(
-        f"{len(shown)} of {len(rows)} tasks asked, {skipped} skipped; loss in nats (chance 0.693), answers that are"
-        " right, margin: mean log-odds of the right answer in nats"
-    )
+    good = sum(row["losses"].get("report", float("inf")) <= GOOD_LOSS for row in shown)
+    lines += [
+        f"{len(shown)} of {len(rows)} tasks asked, {skipped} skipped; {good} with a report loss of at most {GOOD_LOSS}",
+        f"on {pairs} pairs of each split ({PAIRS} in a model's card; --pairs says otherwise)",
+        "loss in nats (chance 0.693), answers that are right, margin: mean log-odds of",
+        "the right answer in nats",
+    ]
     return "\n".join(lines)

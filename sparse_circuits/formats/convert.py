@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_circuits import checkpoint
+from sparse_circuits.card.measure import matrices
 from sparse_circuits.errors import InputError
 from sparse_circuits.formats.registry import Format, get_format, recognise
 from sparse_circuits.formats.tokenizers import fitting, read_tokenizer
@@ -21,7 +22,7 @@ class Converted:
     format: str
     parameters: int
     nonzeros: int
-    """Of the matrices without the bigram table."""
+    """Of the matrices that `card.measure.matrices` counts."""
     entries: int
     """The same, with the zeros."""
     source_bytes: int
@@ -49,7 +50,7 @@ class Converted:
         return [
             f"wrote {self.out}: {self.source_format} -> {self.format}, {self.parameters:,} parameters",
             f"density {self.nonzeros / self.entries:.5f}: {self.nonzeros:,} of {self.entries:,} matrix entries "
-            "(bigram table not counted)",
+            "(bigram table and sinusoids not counted)",
             f"{_size(self.source_bytes)} -> {_size(self.bytes)} ({change})",
             *(f"note: {note}" for note in self.notes),
         ]
@@ -104,11 +105,9 @@ def check_place(out: Path, target: Format) -> None:
 
 
 def _density(model: GPT) -> tuple[int, int]:
-    """Nonzeros and entries of the matrices, those shared counted once, the bigram table not."""
-    matrices = [
-        parameter for name, parameter in model.named_parameters() if parameter.ndim == 2 and name != "bigram_table"
-    ]
-    return sum(int(each.count_nonzero()) for each in matrices), sum(each.numel() for each in matrices)
+    """Nonzeros and entries of the matrices, those shared counted once, the bigram table and sinusoids not."""
+    counted = matrices(model)
+    return sum(each["nonzeros"] for each in counted), sum(each["rows"] * each["columns"] for each in counted)
 
 
 def _bytes(folder: Path) -> int:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from sparse_circuits.card.measure import matrices
 from sparse_circuits.model import GPT
 
 _USE = """```python
@@ -78,9 +79,9 @@ def _title(model: GPT) -> str:
 def _facts(model: GPT) -> list[str]:
     """A table of what the config and the weights say."""
     config = model.config
-    matrices = {name: each for name, each in model.named_parameters() if each.ndim == 2 and name != "bigram_table"}
-    nonzeros = sum(int(each.count_nonzero()) for each in matrices.values())
-    entries = sum(each.numel() for each in matrices.values())
+    counted = matrices(model)
+    nonzeros = sum(each["nonzeros"] for each in counted)
+    entries = sum(each["rows"] * each["columns"] for each in counted)
     kept = "none" if config.abs_topk is None else f"{config.abs_topk:g} at {', '.join(config.abs_topk_sites)}"
     rows: list[tuple[str, Any]] = [
         ("nonzero matrix entries", f"{nonzeros:,} of {entries:,} (density {nonzeros / entries:.5f})"),

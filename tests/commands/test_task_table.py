@@ -62,7 +62,9 @@ def test_the_table_names_what_was_skipped_and_counts_it(run: Run, model: Path, t
     assert [line.split()[0] for line in lines[2:4]] == ["two", "one"]
     assert lines[2].split()[1] == f"{rows[0]['losses']['prune']:.3f}"
     assert lines[4] == f"skipped {rows[2]['skipped']}"
-    assert lines[-1].startswith("2 of 3 tasks asked, 1 skipped;")
+    good = sum(row["losses"]["report"] <= 0.15 for row in rows[:2])
+    assert lines[5] == f"2 of 3 tasks asked, 1 skipped; {good} with a report loss of at most 0.15"
+    assert lines[6].startswith("on 32 pairs of each split (128 in a model's card")
 
 
 def test_what_was_asked_by_name_is_refused_not_skipped(run: Run, model: Path) -> None:

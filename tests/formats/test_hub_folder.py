@@ -21,6 +21,7 @@ from variants import variants
 import sparse_circuits as sc
 from sparse_circuits import checkpoint
 from sparse_circuits.__main__ import main
+from sparse_circuits.card.measure import density, matrices
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.formats import hub
@@ -102,6 +103,18 @@ def test_a_model_without_a_tokenizer_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "generation_config.json").exists()
 
 
+@pytest.mark.parametrize("positions", ["sinusoidal_concat", "learned_concat"])
+def test_every_page_gives_the_density_of_the_models_own_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], positions: str
+) -> None:
+    model = made(small(positions=positions, d_position=4, bigram_table="fixed"))
+    expected = density(matrices(model))
+    checkpoint.save(model, tmp_path / "tiny")
+    assert main(["convert", str(tmp_path / "tiny"), "--to", "hf", "--out", str(tmp_path / "hub"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["density"] == pytest.approx(expected)
+    assert f"(density {expected:.5f})" in (tmp_path / "hub" / "README.md").read_text()
+
+
 def test_the_card_says_what_it_is_and_what_was_measured(tmp_path: Path) -> None:
     model = made(small(n_layer=3))
     with torch.no_grad():
@@ -117,8 +130,8 @@ def test_the_card_says_what_it_is_and_what_was_measured(tmp_path: Path) -> None:
     assert "library_name: transformers\npipeline_tag: text-generation\n" in front
     assert text.startswith("\n# tiny\n")
     assert "3 layers, width 12, 3 heads of 4 channels, 11 tokens, 8 positions." in text
-    matrices = 2 + 4 * 3
-    assert f"| nonzero matrix entries | {2 * matrices:,} of " in text
+    count = 2 + 4 * 3
+    assert f"| nonzero matrix entries | {2 * count:,} of " in text
     assert "`0.attn.q`" in text
     assert text.endswith("## How it was made and what it can do\n\n\n3 layers.\n\n### Losses\n\n#no heading\n")
 
