@@ -263,6 +263,24 @@ def test_wrong_weights_are_told_in_one_line(damage: Callable[..., object], messa
     assert "\n" not in str(refused.value)
 
 
+def test_a_folder_that_lost_a_file_loads_without_it_or_is_refused(tmp_path: Path) -> None:
+    model = made(small(vocab_size=270))
+    model.tokenizer = Tokenizer.train(["x = 1\n"], 260)
+    hub.write(model, tmp_path)
+    for path in sorted(tmp_path.iterdir()):
+        content = path.read_bytes()
+        path.unlink()
+        if path.name in ("config.json", "model.safetensors"):
+            with pytest.raises(InputError, match=r"no model at|no weights in") as refused:
+                sc.load(tmp_path)
+            assert "\n" not in str(refused.value)
+        else:
+            loaded = sc.load(tmp_path)
+            assert checkpoint.model_hash(loaded) == checkpoint.model_hash(model)
+            assert (loaded.tokenizer is None) == (path.name == "tokenizer.json")
+        path.write_bytes(content)
+
+
 def test_other_models_of_the_hub_are_none_of_ours(tmp_path: Path) -> None:
     hub.write(made(small()), tmp_path)
     path = tmp_path / "config.json"
