@@ -50,7 +50,7 @@ def test_hugging_face(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_transformer_lens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     left = run_page("transformer_lens.md", tmp_path)
     assert "silencing blocks.2.mlp.hook_post in layer 2" in capsys.readouterr().out
-    assert left["queries"].shape[2:] == (24, 16)
+    assert left["queries"].shape[2:] == (48, 16)
     assert all(name.startswith("blocks.1.") for name in left["cache"])
     assert not torch.equal(left["changed"], left["logits"])
 
@@ -58,7 +58,7 @@ def test_transformer_lens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 def test_nnsight(tmp_path: Path) -> None:
     left = run_page("nnsight.md", tmp_path)  # the page compares with a tap of our own
-    assert left["queries"].shape == (1, left["tokens"].shape[1], 384)
+    assert left["queries"].shape == (1, left["tokens"].shape[1], 768)
 
 
 def test_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
