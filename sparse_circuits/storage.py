@@ -133,8 +133,6 @@ def _over_background(tensors: Mapping[str, Tensor], name: str, part: Sparse) -> 
         raise IndexError(f"its shape {part.shape} has more entries than a background is ever stored for")
     if part.shape != (*row.shape, *column.shape) or row.ndim != 1:
         raise IndexError(f"{tuple(row.shape)} numbers of rows and {tuple(column.shape)} of columns for {part.shape}")
-    if math.prod(part.shape) > BACKGROUND_SIZES[1]:  # of which a few bytes can claim any number
-        raise IndexError(f"a background of {math.prod(part.shape)} entries; it has at most {BACKGROUND_SIZES[1]}")
     whole = _sum(row, column).float()
     whole.view(-1)[part.positions] = part.values
     return whole
