@@ -301,7 +301,7 @@ def test_a_background_of_billions_costs_nothing(tmp_path: Path) -> None:
     }
     checkpoint.write_tensors(tmp_path / "model.safetensors", tensors)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(InputError, match=r"the tensor 'bigram_table', stored in parts, is damaged"):
+    with pytest.raises(InputError, match=r"'bigram_table', stored in parts, is damaged \(.* more entries than"):
         _unpacked(tmp_path / "model.safetensors")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "it took memory (kB)"
 
