@@ -173,7 +173,7 @@ class Live:
         if name == "prompt" and isinstance(asked.get("tokens"), list):
             ids = asked["tokens"]
             known = self.circuit.model.config.vocab_size
-            if not all(isinstance(each, int) and 0 <= each < known for each in ids):
+            if not all(type(each) is int and 0 <= each < known for each in ids):  # True is no token
                 raise InputError(f"tokens must be whole numbers from 0 to {known - 1}")
         elif not isinstance(text, str) or not text:
             raise InputError(f"{name} must be text; a patch needs a prompt to take values from")
@@ -190,7 +190,7 @@ class Live:
         given = asked.get("answers")
         if given is None:
             given = [self._token(asked.get(name), name) for name in ("right", "wrong")]
-        fits = isinstance(given, list) and len(given) == 2 and all(isinstance(each, int) for each in given)
+        fits = isinstance(given, list) and len(given) == 2 and all(type(each) is int for each in given)
         if not fits or not all(-1 <= each < known for each in given) or given[0] == given[1]:
             raise InputError("answers must be two different tokens; -1 stands for any other")
         return given[0], given[1]

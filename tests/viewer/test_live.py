@@ -157,3 +157,12 @@ def test_activations_are_aligned_at_the_last_token(theirs: int, ours: int) -> No
 def test_what_cannot_be_asked_is_refused(live: Live, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         live.run(PROMPT | asked)
+
+
+def test_answers_that_are_no_tokens_are_refused(live: Live) -> None:
+    for answers in ([True, False], [-1, -1], [0], "ab", [0, 10**9]):
+        with pytest.raises(InputError, match="answers must be two different tokens"):
+            live.run({**PROMPT, "answers": answers})
+    for tokens in ([True], [-1], ["a"]):
+        with pytest.raises(InputError, match="tokens must be whole numbers"):
+            live.run({**PROMPT, "tokens": tokens})

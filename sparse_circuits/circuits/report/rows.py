@@ -139,6 +139,8 @@ class Card:
         try:
             if values["format"] != FORMAT:
                 raise InputError(f"{where} has format {values['format']!r}; this version reads format {FORMAT}")
+            if not isinstance(values["rows"], list) or not values["rows"]:
+                raise ValueError("without rows")
             return cls(dict(values["about"]), tuple(_row(each) for each in values["rows"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InputError):
@@ -185,7 +187,17 @@ def _row(values: dict[str, Any]) -> Row:
     if set(values) - known or values["verdict"] not in get_args(Verdict) or values["point"] not in POINTS:
         raise ValueError(f"of the row {values.get('key')!r}")
     interval = values.get("interval")
-    return Row(**{**values, "interval": None if interval is None else (interval[0], interval[1])})
+    row = Row(**{**values, "interval": None if interval is None else tuple(interval)})
+    numbers = [row.value] if interval is None else [row.value, *interval]
+    texts = [row.key, row.name, row.sentence, row.unit, row.spans]
+    if (
+        len(numbers) not in (1, 3)
+        or not all(each is None or (isinstance(each, float | int) and not isinstance(each, bool)) for each in numbers)
+        or not all(isinstance(each, str) for each in texts)
+        or not all(isinstance(each, bool) for each in (row.decisive, row.control))
+    ):
+        raise ValueError(f"of the row {row.key!r}")
+    return row
 
 
 def _plain(value: Any) -> Any:

@@ -190,6 +190,30 @@ def test_it_comes_back_from_json(card: Card, circuit: Circuit, tmp_path) -> None
         Card.from_json({"format": 7})
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"interval": [1.0]},
+        {"interval": "ab"},
+        {"value": "big"},
+        {"value": True},
+        {"name": 5},
+        {"decisive": "no"},
+    ],
+)
+def test_a_row_of_another_shape_is_no_card(card: Card, damage: dict[str, object]) -> None:
+    values = card.to_json()
+    values["rows"][0] |= damage
+    with pytest.raises(InputError, match="no report card"):
+        Card.from_json(values)
+
+
+def test_a_card_without_rows_does_not_hold(card: Card) -> None:
+    for rows in ([], {}):
+        with pytest.raises(InputError, match="no report card"):
+            Card.from_json(card.to_json() | {"rows": rows})
+
+
 def test_the_seed_decides(circuit: Circuit, card: Card) -> None:
     assert report(circuit).rows == card.rows
     first, second = (Subject(circuit, QUICK, seed) for seed in (0, 1))
