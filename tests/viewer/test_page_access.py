@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 from small_circuits import HOSTILE, Served, hostile
 
 from sparse_circuits.circuits.circuit import Circuit
@@ -44,19 +44,19 @@ def test_a_whole_visit_by_keys_alone(open_page: Opener, file_address: str) -> No
     opened = page.locator("aside h2").inner_text()
     assert ".attn.v:" in opened
     page.keyboard.press("p")
-    assert page.locator(".graph .node.pinned").count() == 1
+    expect(page.locator(".graph .node.pinned")).to_have_count(1)
     tab_to(page, f"Note on {opened}")
     page.keyboard.type("carries the quote")
     page.keyboard.press("Tab")
-    assert page.locator(".graph .noted").count() == 1
+    expect(page.locator(".graph .noted")).to_have_count(1)
     page.keyboard.press("Escape")
     tab_to(page, "Name of the group")
     page.keyboard.type("carriers")
     page.keyboard.press("Enter")
-    assert page.locator(".graph .group text").text_content() == "carriers"
+    expect(page.locator(".graph .group text")).to_have_text("carriers")
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Control+z")
-    assert page.locator(".graph .group").count() == 0
+    expect(page.locator(".graph .group")).to_have_count(0)
     tab_to(page, "weights ≥")
     page.keyboard.press("End")
     tab_to(page, "The circuit, ")
@@ -70,7 +70,7 @@ def test_a_whole_visit_by_keys_alone(open_page: Opener, file_address: str) -> No
     page.keyboard.press("Tab")
     assert focused(page) == "Figure as SVG"
     page.keyboard.press("Escape")
-    assert page.get_by_role("button", name="Figure as SVG").count() == 0
+    expect(page.get_by_role("button", name="Figure as SVG")).to_have_count(0)
 
 
 def test_the_theme_is_chosen_and_kept(open_page: Opener, file_address: str) -> None:

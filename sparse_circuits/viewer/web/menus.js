@@ -1,12 +1,13 @@
 // The menu that saves and copies, and the help.
-import { html, useEffect, useRef, useState } from "./html.js";
+import { html, useLayoutEffect, useRef, useState } from "./html.js";
 import { asPng, currentFigure, download, pageWith } from "./figure.js";
 
 export function Save({ data, store }) {
   const [open, setOpen] = useState(false);
   const [said, setSaid] = useState("");
   const box = useRef(null);
-  useEffect(() => {
+  // At once: an effect after painting would miss a key that comes quickly.
+  useLayoutEffect(() => {
     if (!open) return undefined;
     const close = (event) => {
       if (event.type === "keydown" ? event.key === "Escape" : !box.current.contains(event.target)) setOpen(false);
