@@ -50,7 +50,7 @@ const KEYS = [
 
 export function Help({ views }) {
   const dialog = useRef(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const listen = (event) => {
       if (event.key === "?" && !/^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName) && !dialog.current.open) dialog.current.showModal();
     };
