@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sparse_circuits.errors import Diverged, FailedElsewhere, InputError
-from sparse_circuits.process import tune
+from sparse_circuits.process import is_first, tune
 
 VERBS = {
     "demo": "prune the circuit of one task in a model that ships, or train a small one first",
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FailedElsewhere:
         return 1  # where it was, it has been told
     except KeyboardInterrupt:
-        return _fail("interrupted", 130) if _talks() else 130
+        return _fail("interrupted", 130) if is_first() else 130
     except BrokenPipeError:
         _drop_output()  # the reader of our output went away (`| head`)
         return 1
@@ -76,11 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         detail = str(error)[:200] or type(error).__name__
         return _fail(f"more than this machine's memory holds ({detail}); choose smaller sizes", 2)
-
-
-def _talks() -> bool:
-    """Whether this is the process that talks: of several that torchrun has started, the first."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def _is_too_large(error: Exception) -> bool:
@@ -206,7 +201,7 @@ _warned: set[str] = set()
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
     line = f"warning: {' '.join(str(message).split())}"
-    if line not in _warned and _talks():
+    if line not in _warned and is_first():
         _warned.add(line)
         print(line, file=sys.stderr)
 

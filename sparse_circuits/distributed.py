@@ -85,6 +85,16 @@ class Group:
             raise FailedElsewhere
         return cast(T, held[1])
 
+    def after_first(self, function: Callable[[], T]) -> T:
+        """What `function` returns in this process, run where it went well in process 0.
+
+        Raises:
+            FailedElsewhere: in the others, where it raised in process 0.
+        """
+        held: list[T] = []
+        self.told(lambda: held.append(function()))
+        return held[0] if held else function()
+
     def wait(self) -> None:
         """Until all have come here."""
         self.total(0.0)
@@ -106,11 +116,6 @@ class Group:
 
 
 ALONE = Group()
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes and talks; True where there is no other."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def _number(name: str, default: str = "") -> int:

@@ -1,4 +1,6 @@
-"""Settings of the whole process that make training faster; the command line and the benchmarks apply them.
+"""What is true of the whole process: whether it is the one that talks, and settings that make training faster.
+
+The settings are applied by the command line and the benchmarks.
 
 A library must not decide these for the program it is part of, so importing the package does not. They cost nothing:
 1. OpenMP threads sleep while they wait. Spinning threads take the cores from the next kernel and from everybody else;
@@ -13,6 +15,11 @@ import os
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt's parameters
 _MMAP_ABOVE = 1 << 30
 _NEVER_TRIM = 2**31 - 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and talks: of several that torchrun has started, the first."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def tune() -> None:

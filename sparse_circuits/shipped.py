@@ -8,6 +8,7 @@ and the data of it, `card.json`, are described in `card`. Its circuits, as `spar
 from pathlib import Path
 from typing import Any
 
+from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json
 
 FOLDER = Path(__file__).parent / "models"
@@ -44,9 +45,24 @@ def locate_circuit(source: str | Path) -> Path:
     return FOLDER / name / "circuits" / task if task in circuits(name) else folder
 
 
-def circuit_hint(source: str | Path) -> str:
+def circuit_file(source: str | Path) -> Path:
+    """The description of the circuit that `source` means.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = locate_circuit(source)
+    path = folder / "circuit.json"
+    if not path.is_file():
+        raise InputError(
+            f"no circuit at {folder}: expected a folder with circuit.json, as `prune` writes it{_circuit_hint(folder)}"
+        )
+    return path
+
+
+def _circuit_hint(source: Path) -> str:
     """What to say beside "no such circuit", where `source` could have been one that ships."""
-    parts = Path(source).parts
+    parts = source.parts
     if len(parts) != 2 or parts[0] not in names():
         return ""
     shipped = circuits(parts[0])

@@ -86,8 +86,7 @@ def conduct(
     with joined() as group:
         config = group.told(lambda: _admitted(given, resume, command))  # before anything is made on disk
         group.told(lambda: group.rows(config.batch_size))
-        group.told(lambda: PackedCorpus.load(config.corpus).manifest)  # so that what is wrong with it is told once
-        corpus = PackedCorpus.load(config.corpus)
+        corpus = group.after_first(lambda: PackedCorpus.load(config.corpus))
         group.told(lambda: checkpoint.make_folder(out))
         with locked(out) if group.first else nullcontext():
             # Another process may have been here meanwhile.

@@ -39,6 +39,29 @@ def settings(corpus: PackedCorpus, out: Path, steps: int = STEPS, **changes: Any
     )
 
 
+def flags(config: TrainConfig) -> list[str]:
+    """What a shell would give `train` for a config that `settings` has made."""
+    values = {
+        "corpus": config.corpus,
+        "out": config.out,
+        "block-size": config.model.block_size,
+        "n-layer": config.model.n_layer,
+        "d-model": config.model.d_model,
+        "n-head": config.model.n_head,
+        "density": config.sparsity.density,
+        "density-shape": config.sparsity.density_shape,
+        "steps": config.loop.steps,
+        "learning-rate": config.loop.learning_rate,
+        "precision": config.loop.precision,
+        "batch-size": config.batch_size,
+        "bigram-start": config.bigram_start,
+        "eval-every": config.eval_every,
+        "eval-tokens": config.eval_tokens,
+        "checkpoint-seconds": config.checkpoint_seconds,
+    }
+    return [str(part) for name, value in values.items() for part in (f"--{name}", value)]
+
+
 def log_of(folder: Path) -> list[dict[str, Any]]:
     """`progress.jsonl` without what depends on the machine."""
     lines = [json.loads(line) for line in (folder / "progress.jsonl").read_text().splitlines()]

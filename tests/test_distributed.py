@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import log_of, settings
+from small_runs import flags, log_of, settings
 
 from sparse_circuits import checkpoint
 from sparse_circuits.bridges.bridge import Bridge
 from sparse_circuits.config import GPTConfig, TrainConfig
 from sparse_circuits.corpus.packed import PackedCorpus
-from sparse_circuits.distributed import ALONE, Group, is_first, joined
+from sparse_circuits.distributed import ALONE, Group, joined
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.pretraining import Pretraining
+from sparse_circuits.process import is_first
 from sparse_circuits.train import train
 
 REPOSITORY = Path(__file__).parents[1]
@@ -41,31 +42,15 @@ LAUNCH = [
 
 def command(config: TrainConfig, *more: str) -> list[str]:
     """What a shell would run for two processes."""
-    flags = {
-        "corpus": config.corpus,
-        "out": config.out,
-        "block-size": 32,
-        "n-layer": 2,
-        "d-model": 16,
-        "n-head": 2,
-        "density": 0.25,
-        "density-shape": "linear",
-        "steps": config.loop.steps,
-        "learning-rate": 0.1,
-        "precision": "fp32",
-        "batch-size": config.batch_size,
-        "bigram-start": "uniform",
-        "eval-every": 5,
-        "eval-tokens": 500,
-        "checkpoint-seconds": 0.0001,
-    }
-    given = more or [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-    return [*LAUNCH, "train", *given]
+    return [*LAUNCH, "train", *(more or flags(config))]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def run(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(arguments, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=300)
 
 
 def kill_all(word: str) -> None:
@@ -109,7 +94,7 @@ def test_killed_and_resumed_they_end_with_the_same_bits(
     process = subprocess.Popen(
         command(config),
         cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -140,10 +125,10 @@ def test_a_bridge_is_trained_by_two_processes(packed_corpus: PackedCorpus, tmp_p
     dense = GPT(GPTConfig(vocab_size=300, block_size=32, n_layer=1, d_model=12, n_head=2, abs_topk=None), seed=5)
     dense.tokenizer = packed_corpus.tokenizer
     checkpoint.save(dense, tmp_path / "dense")
-    flags = ["--dense", tmp_path / "dense", "--corpus", packed_corpus.folder, "--out", tmp_path / "run", "--n-layer", 1]
-    flags += ["--block-size", 32, "--d-model", 16, "--n-head", 2, "--steps", 4, "--batch-size", 4, "--eval-tokens", 64]
-    flags += ["--learning-rate", 0.001, "--density", 0.5]
-    finished = run([*LAUNCH, "bridge", *map(str, flags), "--check-tokens", "64"])
+    given = ["--dense", tmp_path / "dense", "--corpus", packed_corpus.folder, "--out", tmp_path / "run", "--n-layer", 1]
+    given += ["--block-size", 32, "--d-model", 16, "--n-head", 2, "--steps", 4, "--batch-size", 4, "--eval-tokens", 64]
+    given += ["--learning-rate", 0.001, "--density", 0.5]
+    finished = run([*LAUNCH, "bridge", *map(str, given), "--check-tokens", "64"])
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("the worst hybrid pass is") == 1, "one process talks"
     assert finished.stderr.count("passes of the sparse model") == 1

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import STEPS, Finished, ctrl_c, interrupt_after, log_of, settings
+from small_runs import STEPS, Finished, ctrl_c, flags, interrupt_after, log_of, settings
 
 from sparse_circuits.__main__ import main
 from sparse_circuits.checkpoint import read_tensors, write_tensors
@@ -242,24 +242,9 @@ def test_ctrl_c_on_the_command_line_leaves_a_checkpoint_and_resume_ends_with_the
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "sparse_circuits", "train", "--out", str(out)]
+    command = [sys.executable, "-m", "sparse_circuits", "train"]
     config = finished.config
-    flags = {
-        "corpus": config.corpus,
-        "block-size": 32,
-        "n-layer": 2,
-        "d-model": 16,
-        "n-head": 2,
-        "density": 0.25,
-        "density-shape": "linear",
-        "steps": STEPS,
-        "learning-rate": 0.1,
-        "batch-size": 8,
-        "bigram-start": "uniform",
-        "eval-every": 20,
-        "eval-tokens": 500,
-    }
-    given = [str(part) for name, value in flags.items() for part in (f"--{name}", value)]
+    given = flags(dataclasses.replace(config, out=out))
     with subprocess.Popen(
         command + given, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as running:

@@ -218,13 +218,8 @@ class Circuit:
         Raises:
             InputError: damaged files, or a model or task that is not its own.
         """
-        folder = shipped.locate_circuit(folder)
-        path = folder / "circuit.json"
-        if not path.is_file():
-            raise InputError(
-                f"no circuit at {folder}: expected a folder with circuit.json, as `prune` writes it"
-                f"{shipped.circuit_hint(folder)}"
-            )
+        path = shipped.circuit_file(folder)
+        folder = path.parent
         described = read_json(path)
         tensors, _ = checkpoint.read_tensors(folder / "circuit.safetensors")
         try:

@@ -50,8 +50,8 @@ def run(command: Command) -> None:
     from sparse_circuits.circuits.means import training_corpus
     from sparse_circuits.commands import card
     from sparse_circuits.corpus.packed import PackedCorpus
-    from sparse_circuits.distributed import is_first
     from sparse_circuits.fields import require
+    from sparse_circuits.process import is_first
 
     require(command.check_tokens >= 1, f"check_tokens is {command.check_tokens}; it must be at least 1")
     require(command.switches >= 0, f"switches is {command.switches}; it must not be negative")

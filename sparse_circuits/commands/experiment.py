@@ -260,10 +260,7 @@ def _described(folder: Path, what: str) -> Any:
     from sparse_circuits import shipped
     from sparse_circuits.files import read_json
 
-    path = shipped.locate_circuit(folder) / "circuit.json"
-    if not path.is_file():
-        hint = shipped.circuit_hint(folder)
-        raise InputError(f"no circuit at {folder}: expected a folder with circuit.json, as `prune` writes it{hint}")
+    path = shipped.circuit_file(folder)
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get(what), dict):
         raise InputError(f"{path} is damaged: it has no {what!r}; prune again")

@@ -29,7 +29,7 @@ PRESETS = {name: (lambda make=make: Command(make())) for name, make in presets.T
 
 def run(command: Command) -> None:
     """Train and print the losses."""
-    from sparse_circuits.distributed import is_first
+    from sparse_circuits.process import is_first
     from sparse_circuits.train import train
 
     if command.resume:

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import randomised, small
+from small_models import plainly, randomised, small
 
-from sparse_circuits import kernels
 from sparse_circuits.bench.opponent import Dense, dense_twin
 from sparse_circuits.model import GPT
 
@@ -15,11 +14,8 @@ from sparse_circuits.model import GPT
 @pytest.fixture(autouse=True)
 def small_machine() -> Iterator[None]:
     """One thread and kernels that need no compiling."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with kernels.use("reference"):
+    with plainly():
         yield
-    torch.set_num_threads(threads)
 
 
 def sides(**changes: Any) -> tuple[GPT, Dense]:

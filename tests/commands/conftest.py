@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from command_line import Result, Run
+from small_models import plainly
 from small_runs import Finished
 
-from sparse_circuits import kernels
 from sparse_circuits.__main__ import main
 from sparse_circuits.circuits.report import build
 
@@ -19,11 +18,8 @@ from sparse_circuits.circuits.report import build
 @pytest.fixture(autouse=True)
 def small_machine() -> Iterator[None]:
     """One thread and kernels that need no compiling."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with kernels.use("reference"):
+    with plainly():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)
