@@ -81,12 +81,9 @@ VARIANTS: dict[str, dict[str, Change]] = {
         "1/16": density(16),
         "1/64": density(64),
         "embeddings 1/32": sparsity(embedding_density=1 / 32),
-        "embeddings 1/8": sparsity(embedding_density=1 / 8),
-        "no least number of nonzeros": sparsity(min_nonzeros=0),
     },
     "shape": {
         "width 256": model(d_model=256, n_head=16),
-        "4 layers": model(n_layer=4),
         "no positions": model(positions="none", d_position=0),
         "no sink": model(sink=False),
         "ReLU": model(activation="relu"),
@@ -102,10 +99,8 @@ VARIANTS: dict[str, dict[str, Change]] = {
         "learnt, from near zero": published,
     },
     "rate": {
-        "a quarter": loop(learning_rate=RATE / 4),
         "half": loop(learning_rate=RATE / 2),
         "double": loop(learning_rate=RATE * 2),
-        "no warm-up": loop(warmup=0.0),
     },
     "optimiser": {
         "epsilon 0.1": loop(epsilon=0.1),

@@ -35,6 +35,14 @@ class Holding(ABC):
         """The mask and the constants, one number a channel each; None where the tap is to be called."""
 
 
+class Positionwise:
+    """A tap that does the same at every position whatever stands at others, and does nothing else.
+
+    So positions that nobody asks about can be left out, and it is shown [B, 1, channels] instead of [B, T, channels].
+    Derived from, as `Holding` is.
+    """
+
+
 class Prefixed:
     """A tap as one block sees it: site names without their layer."""
 
@@ -90,6 +98,7 @@ class Entering:
         if self.own < 0:
             raise InputError(f"{len(tokens) - self.own} rows enter, but tokens are given for {len(tokens)}")
         self._streams = {site: streams[site] for site in reached if site in streams}
+        self.any = bool(self._streams)
 
     def layer(self, layer: int) -> dict[str, Tensor]:
         """What enters in block `layer`, by the site without the layer."""
@@ -99,6 +108,11 @@ class Entering:
     def last(self) -> Tensor | None:
         """What enters after the last block."""
         return self._streams.get(FINAL_SITE)
+
+
+def picked(x: Tensor, at: Tensor) -> Tensor:
+    """One position of each row of x [B, T, ...], as [B, 1, ...]."""
+    return x[torch.arange(len(x), device=x.device), at].unsqueeze(1)
 
 
 def joined(residual: Tensor | None, entering: Tensor | None) -> Tensor | None:

@@ -293,8 +293,8 @@ class TrainConfig:
 def mask_loop() -> LoopConfig:
     """The loop's settings for learning masks: the search centres of the paper's appendix, tuned for small models."""
     return LoopConfig(
-        steps=400,
-        learning_rate=2e-2,
+        steps=150,
+        learning_rate=4e-2,
         warmup=0.05,
         beta1=0.9,
         beta2=0.95,
@@ -317,8 +317,11 @@ class PruneConfig:
     """How fast the price follows the target: in each step it is multiplied by (0.6 * target / task loss) ** k_rate."""
     temperature: float = 0.3
     """Width of the sigmoid whose derivative stands in for the step function's."""
+    screen: float = 0.12
+    """Learning starts with this part of the nodes kept: those whose removal moves the loss most, to first order. Others
+    can come back. 1: all are kept."""
     init_bias: float = 0.1
-    """Mean of the initial mask parameters; above zero, so all nodes start kept."""
+    """Mean of the initial mask parameters of nodes that start kept; of the others it is minus that."""
     init_scale: float = 0.01
     """Standard deviation of the initial mask parameters."""
     runs: int = 1
@@ -363,6 +366,7 @@ class PruneConfig:
             0 <= self.restore_fraction <= 1,
             f"restore_fraction is {self.restore_fraction}; it must be from 0 to 1",
         )
+        require(0 < self.screen <= 1, f"screen is {self.screen}; it must be above 0 and at most 1")
         require(math.isfinite(self.init_bias), f"init_bias is {self.init_bias}; it must be finite")
         for name in ("runs", "batch_pairs", "eval_pairs", "mean_tokens"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -387,7 +391,7 @@ class ScoreConfig:
 
 def binarise_loop() -> LoopConfig:
     """The loop's settings for learning the levels of binarised nodes."""
-    return dataclasses.replace(mask_loop(), weight_decay=0.0, precision="fp32")
+    return dataclasses.replace(mask_loop(), steps=400, learning_rate=2e-2, weight_decay=0.0, precision="fp32")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,17 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparse_circuits.activations import Entering, Prefixed, finish, joined, kept_count, normed, tapped
+from sparse_circuits.activations import (
+    Entering,
+    Positionwise,
+    Prefixed,
+    finish,
+    joined,
+    kept_count,
+    normed,
+    picked,
+    tapped,
+)
 from sparse_circuits.cache import Cache, LayerCache
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
@@ -161,11 +171,13 @@ class GPT(Holder):
             logits = decode.logits(self, tokens, cache)
             if logits is not None:
                 return logits
-        residual = self._stream(tokens, tap, cache, place, entering)
+        # Of the last block's MLP only the positions that are asked about matter, unless someone looks at the others.
+        alone = cache is None and not entering.any and (tap is None or isinstance(tap, Positionwise))
+        residual = self._stream(tokens, tap, cache, place, entering, asked=at if alone else None)
         assert residual is not None
         if at is not None:
-            rows = torch.arange(len(tokens), device=tokens.device)
-            residual, tokens = residual[rows, at], tokens[rows, at]
+            residual = picked(residual, at) if residual.shape[1] == tokens.shape[1] else residual
+            residual, tokens = residual.squeeze(1), picked(tokens, at).squeeze(1)
         return self.unembed(residual, tokens)
 
     def unembed(self, residual: Float[Tensor, "*rows D"], tokens: Int64[Tensor, "*rows"]) -> Float[Tensor, "*rows V"]:
@@ -183,8 +195,9 @@ class GPT(Holder):
         place: slice | Tensor,
         entering: Entering,
         until: str = FINAL_SITE,
+        asked: Tensor | None = None,
     ) -> Tensor | None:
-        """The residual stream at `until`, from the embedding and from where rows enter."""
+        """The residual stream at `until`, from the embedding and from where rows enter; only at `asked` if given."""
         residual, position_channels = None, None
         if entering.own or not len(tokens):
             residual = self.wte(tokens[: entering.own])
@@ -199,7 +212,8 @@ class GPT(Holder):
             layer_tap = None if tap is None else Prefixed(tap, layer)
             end = until.removeprefix(f"{layer}.")
             layer_cache = None if cache is None else cache.layers[layer]
-            residual = block(residual, position_channels, layer_tap, layer_cache, parts, end)
+            last = asked if layer == len(self.blocks) - 1 else None
+            residual = block(residual, position_channels, layer_tap, layer_cache, parts, end, last)
             if end in ("resid_in", "resid_mid"):
                 return residual
         residual = joined(residual, entering.last())
@@ -267,8 +281,12 @@ class Block(Holder):
         cache: LayerCache | None = None,
         enter: Mapping[str, Tensor] | None = None,
         until: str = "",
+        asked: Tensor | None = None,
     ) -> Tensor | None:
-        """The stream after the block, or at `until` inside it; rows `enter` at its two residual sites."""
+        """The stream after the block, or at `until` inside it; rows `enter` at its two residual sites.
+
+        With `asked`, one position for each row, nothing else is computed after attention, and the stream is [B, 1, D].
+        """
         enter = enter or {}
         for site in ("resid_in", "resid_mid"):
             residual = joined(residual, enter.get(site))
@@ -279,7 +297,11 @@ class Block(Holder):
                 return residual
             if site == "resid_in":
                 x = self._read(residual, self.ln_1, positions, "ln_p1", "attn", tap)
-                residual = self._add(residual, self.attn(x, tap, cache), "resid_post_attn")
+                delta = self.attn(x, tap, cache, asked)
+                if asked is not None:
+                    residual = picked(residual, asked)
+                    positions = None if positions is None else positions[asked].unsqueeze(1)
+                residual = self._add(residual, delta, "resid_post_attn")
             else:
                 x = self._read(residual, self.ln_2, positions, "ln_p2", "mlp", tap)
                 residual = self._add(residual, self.mlp(x, tap), "resid_post_mlp")
@@ -322,14 +344,20 @@ class Attention(Holder):
         self.sink_logit = nn.Parameter(torch.zeros(config.n_head)) if config.sink else None
 
     def forward(
-        self, x: Float[Tensor, "B T R"], tap: Prefixed | None, cache: LayerCache | None = None
-    ) -> Float[Tensor, "B T D"]:
+        self,
+        x: Float[Tensor, "B T R"],
+        tap: Prefixed | None,
+        cache: LayerCache | None = None,
+        asked: Int64[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, "B rows D"]:
+        """What attention writes, at all positions or, [B, 1, D], where `asked`."""
         q, k, v = (
             finish(channels, self.config, f"attn_{name}", tap, f"attn.{name}")
             for name, channels in zip("qkv", self.c_attn(x).chunk(3, dim=-1), strict=True)
         )
         dtype = v.dtype  # the cache's may be wider
-        k, v, first = (k, v, None) if cache is None else cache.extend(k, v)
+        k, v, first = (k, v, asked) if cache is None else cache.extend(k, v)
+        q = q if asked is None else picked(q, asked)
         y = attention(q, k, v, self.config.n_head, self.sink_logit, first).to(dtype)
         y = y if tap is None else tap("attn.y", y)
         return finish(self.c_proj(y), self.config, "attn_out", tap, "attn.resid_delta")

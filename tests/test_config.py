@@ -102,6 +102,7 @@ prune_values = st.fixed_dictionaries(
         "k_coef": fractions,
         "k_rate": fractions,
         "temperature": fractions,
+        "screen": st.floats(0.01, 1),
         "init_bias": st.floats(-1, 1),
         "init_scale": fractions,
         "runs": counts,
@@ -216,6 +217,8 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (PruneConfig, {"k_coef": -1.0}, "k_coef is"),
     (PruneConfig, {"temperature": 0.0}, "temperature is"),
     (PruneConfig, {"init_scale": -1.0}, "init_scale is"),
+    (PruneConfig, {"screen": 0.0}, "screen is"),
+    (PruneConfig, {"screen": 1.5}, "screen is"),
     *((PruneConfig, {name: 0}, f"{name} is 0") for name in ("batch_pairs", "eval_pairs", "mean_tokens")),
     (PruneConfig, {"ablation": "median"}, "choose among 'mean', 'zero'"),
 ]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small_models import randomised, small, some_tokens
 from torch import Tensor
 
-from sparse_circuits.circuits.nodes import NodeSpace, keep_only
+from sparse_circuits.circuits.nodes import NodeSpace, hold_each, keep_only
 from sparse_circuits.config import ABS_TOPK_SITES, GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT, sinusoids
@@ -258,12 +258,42 @@ def test_gradients_reach_what_a_tap_adds() -> None:
     assert (moved - run.logits).sum().item() / 1e-6 == pytest.approx(gradient[0].item(), rel=1e-3)
 
 
-@given(at=st.lists(st.integers(0, 6), min_size=3, max_size=3))
-@settings(max_examples=10, deadline=None)
-def test_logits_at_one_position_are_those_of_all_positions_there(at: list[int]) -> None:
-    model, tokens = randomised(small()), some_tokens(small())
-    there = model(tokens, at=torch.tensor(at))
-    torch.testing.assert_close(there, model(tokens)[torch.arange(3), torch.tensor(at)], rtol=1e-12, atol=1e-12)
+@given(at=st.lists(st.integers(0, 6), min_size=3, max_size=3), seed=st.integers(0, 50), data=st.data())
+@settings(max_examples=30, deadline=None)
+@pytest.mark.parametrize("tapped", ["no tap", "held", "held in shares", "a tap of one's own"])
+def test_logits_at_one_position_are_those_of_all_positions_there(
+    tapped: str, at: list[int], seed: int, data: st.DataObject
+) -> None:
+    # Whether the last block computes the other positions or leaves them out; the masks' gradients too.
+    positions: Any = data.draw(st.sampled_from(["none", "learned", "sinusoidal_concat"]))
+    config = small(
+        positions=positions,
+        d_position=4 if positions.endswith("concat") else 0,
+        norm=data.draw(st.sampled_from(["rms", "layer"])),
+        sink=data.draw(st.booleans()),
+        abs_topk=data.draw(st.sampled_from([None, 0.5])),
+        residual_activation=data.draw(st.sampled_from(["none", "relu"])),
+    )
+    model, tokens = randomised(config, seed), some_tokens(config)
+    space = NodeSpace(model.config)
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.randn(space.total, generator=generator, dtype=torch.float64)
+    mask = (torch.rand(space.total, generator=generator, dtype=torch.float64) > 0.3).double().requires_grad_()
+
+    def tap() -> Any:
+        if tapped == "held":
+            return hold_each(space, [mask], held)
+        if tapped == "held in shares":
+            return hold_each(space, [mask, 1 - mask, mask.square()], held)
+        own = hold_each(space, [mask], held)
+        return None if tapped == "no tap" else lambda site, x: own(site, x) * (x.shape[1] / 7)
+
+    found = model(tokens, at=torch.tensor(at), tap=tap())
+    expected = model(tokens, tap=tap())[torch.arange(3), torch.tensor(at)]
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    if tapped != "no tap":
+        slopes = [torch.autograd.grad(logits.square().sum(), mask)[0] for logits in (found, expected)]
+        torch.testing.assert_close(*slopes, rtol=1e-7, atol=1e-7)
 
 
 @given(position=st.integers(1, 7), seed=st.integers(0, 50))

@@ -61,6 +61,14 @@ def step_function(tau: Tensor, temperature: float) -> Tensor:
     return _Step.apply(tau, temperature)
 
 
+def initial(config: PruneConfig, nodes: int, chosen: Tensor | None = None) -> Tensor:
+    """Mask parameters to begin with, N(init_bias, init_scale); the mean is -init_bias for nodes not `chosen`."""
+    generator = torch.Generator().manual_seed(config.loop.seed)
+    noise = torch.randn(nodes, generator=generator) * config.init_scale
+    bias = torch.full((nodes,), config.init_bias)
+    return (noise + (bias if chosen is None else torch.where(chosen, bias, -bias))).clamp(-1, 1)
+
+
 class MaskLearning:
     """The objective of mask learning: one run, or several at once over the shared, frozen weights.
 
@@ -87,7 +95,7 @@ class MaskLearning:
         self.space = NodeSpace(model.config)
         self.device = next(model.parameters()).device
         self.held = held.to(self.device)
-        starts = [self._initial(config) for config in self.configs] if starts is None else starts
+        starts = [initial(config, self.space.total) for config in self.configs] if starts is None else starts
         self.taus = [torch.nn.Parameter(start.clamp(-1, 1).to(self.device)) for start in starts]
         self.within = None if within is None else within.to(self.device)
         self.prices = [config.k_coef for config in self.configs]
@@ -101,11 +109,6 @@ class MaskLearning:
         frozen = self.configs[0].final_norm == "frozen"
         self._scales = {seed: final_scales(model, pool) for seed, pool in self.pools.items()} if frozen else {}
         self._tied = self._ties() if self.configs[0].tie_qk else None
-
-    def _initial(self, config: PruneConfig) -> Tensor:
-        generator = torch.Generator().manual_seed(config.loop.seed)
-        noise = torch.randn(self.space.total, generator=generator)
-        return (noise * config.init_scale + config.init_bias).clamp(-1, 1)
 
     def _pool(self, seed: int) -> Examples:
         assert self.model.tokenizer is not None

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sparse_circuits.activations import Holding
+from sparse_circuits.activations import Holding, Positionwise
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.kernels.fused import hold
@@ -69,7 +69,7 @@ class NodeSpace:
         raise IndexError(node)
 
 
-class Hold(Holding):
+class Hold(Holding, Positionwise):
     """A tap that turns each node x into m * x + (1 - m) * held. Differentiable in the masks m."""
 
     def __init__(self, space: NodeSpace, mask: Float[Tensor, "nodes"], held: Float[Tensor, "nodes"]):
@@ -97,7 +97,7 @@ def keep_only(space: NodeSpace, kept: Bool[Tensor, "nodes"], held: Float[Tensor,
 def hold_each(space: NodeSpace, masks: Sequence[Float[Tensor, "nodes"]], held: Float[Tensor, "nodes"]) -> Tap:
     """`Hold` with several masks: each acts on its own equal share of the rows, in order."""
     holds = [Hold(space, mask, held) for mask in masks]
-    return holds[0] if len(holds) == 1 else Shares(space, holds)
+    return holds[0] if len(holds) == 1 else HoldShares(space, holds)
 
 
 class Shares:
@@ -111,3 +111,7 @@ class Shares:
             return activation
         shares = activation.chunk(len(self._taps))
         return torch.cat([each(site, share) for each, share in zip(self._taps, shares, strict=True)])
+
+
+class HoldShares(Shares, Positionwise):
+    """Shares that are each held."""

@@ -1,7 +1,8 @@
 """Find the circuit of one task in one model (paper, section 3 and appendix B).
 
 1. Ablation means over held-out text.
-2. Learn masks through the training loop, on the task's `prune` split; several runs at once if asked to.
+2. Learn masks through the training loop, on the task's `prune` split, beginning with the nodes that matter most to
+   first order; several runs at once if asked to.
 3. Discretise on the `calibrate` split: the smallest set of best-ranked nodes that meets the target loss, or the learned
    set with the few nodes it lacks, if that is smaller.
 4. Clean on the same split: drop nodes without a path, then nodes without effect.
@@ -27,6 +28,7 @@ from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, means_for
 from sparse_circuits.circuits.nodes import NodeSpace
+from sparse_circuits.circuits.screen import screened
 from sparse_circuits.circuits.search import complete, discretise, drop_unconnected, drop_unneeded, exchange
 from sparse_circuits.circuits.twin import Link
 from sparse_circuits.config import PruneConfig
@@ -145,7 +147,7 @@ class _Pruning:
         if rank is None:
             seeds = range(config.loop.seed, config.loop.seed + config.runs)
             runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
-            starts = None if start is None else [start] * config.runs
+            starts = screened(runner, task, means, runs) if start is None else [start] * config.runs
             self.objective = MaskLearning(runner, task, self.evaluate.held, runs, starts)
 
     def run(self, started: float) -> Circuit:

@@ -32,6 +32,7 @@ from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CHANCE, CONTROL_GAIN
+from sparse_circuits.circuits.screen import screened
 from sparse_circuits.circuits.search import ranked
 from sparse_circuits.corpus.idioms import program
 from sparse_circuits.inference import fastest
@@ -147,7 +148,7 @@ def _search(subject: Subject, model: GPT, means: Means, task: Task, name: str, p
         parameter.requires_grad_(False)
     try:
         constants = held(means, "zero" if config.ablation == "zero" else "mean")
-        learning = MaskLearning(model, task, constants, config)
+        learning = MaskLearning(model, task, constants, config, screened(model, task, means, [config]))
         with Bar(name, config.loop.steps, progress) as bar:
             for log in Loop(learning, config.loop):
                 bar.update(log.step, f"loss {log.figures['task_loss']:.3f}")
