@@ -348,7 +348,7 @@ class PruneConfig:
     """Held-out tokens the means are taken over, as far as there are so many."""
     clean: bool = True
     """Remove nodes without a path and nodes without effect."""
-    exchange: bool = False
+    exchange: bool = True
     """Then bring back the removed nodes that promise most, and keep the result if more others can go for them."""
     drop_edges: bool = True
     """Then drop single weights between the kept nodes; a dropped one carries what a removed source would."""

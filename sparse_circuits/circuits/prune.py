@@ -41,6 +41,8 @@ from sparse_circuits.progress import Bar
 from sparse_circuits.tasks import Examples, Task, get_task, task_losses
 
 NEEDED_SPLITS = ("prune", "calibrate", "report")
+EXCHANGEABLE = 100
+"""Nodes; in a larger circuit it takes minutes to look for an exchange."""
 LEARNING_POINTS = 100
 """Steps of mask learning that a circuit remembers: its step, task loss and number of nodes (means over runs)."""
 
@@ -207,7 +209,7 @@ class _Pruning:
             kept = drop_unconnected(self.evaluate, needed, self.config.target_loss)
             if torch.equal(kept, needed):
                 break
-        if int(kept.sum()) <= MEASURED and self.config.exchange:
+        if self.config.exchange and int(kept.sum()) <= EXCHANGEABLE:
             kept = exchange(self.evaluate, kept, self.config.target_loss, self.progress)
         return kept
 

@@ -58,6 +58,7 @@ KNOBS = {
         Knob("k_coef", 1e-5, 3e-2),
         Knob("k_rate", 5e-3, 0.5),
         Knob("temperature", 0.05, 5.0),
+        Knob("screen", 0.01, 1.0),
         Knob("init_bias", 0.02, 0.5),
         Knob("init_scale", 1e-3, 0.1),
         Knob("learning_rate", 5e-4, 0.1, in_loop=True),
