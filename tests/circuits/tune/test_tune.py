@@ -33,7 +33,7 @@ from sparse_circuits.tasks import get_task
 
 pytestmark = pytest.mark.filterwarnings("ignore:task .* has . distinct pairs")
 REPOSITORY = Path(run.__file__).parents[3]
-POOR = replace(planted_files.PRUNE, target_loss=0.2, k_coef=1e-5, clean=False)
+POOR = replace(planted_files.PRUNE, target_loss=0.2, k_coef=1e-5, clean=False, screen=1.0)
 """Settings that keep far too much, so that there is something to find."""
 
 
