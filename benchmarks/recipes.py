@@ -159,7 +159,9 @@ def main() -> None:
         return
     print(f"| changed | to | {' | '.join(MEASURED)} | tokens a second |\n|---|---|---:|---:|---:|")
     for each in rows:
-        print(f"| {each['changed']} | {each['to']} | {' | '.join(map(cell, each['losses']))} | {each['speed']:,.0f} |")
+        sign = "" if each["changed"] == BASE else "+"
+        losses = " | ".join(cell(values, sign) for values in each["losses"])
+        print(f"| {each['changed']} | {each['to']} | {losses} | {each['speed']:,.0f} |")
 
 
 def pack(out: Path) -> None:
@@ -231,11 +233,10 @@ def row(losses: dict[tuple[str, str, int], dict[str, Any]], group: str, name: st
     return {"changed": group or BASE, "to": "" if name == BASE else name, "losses": values, "speed": speed}
 
 
-def cell(values: list[Any]) -> str:
+def cell(values: list[Any], sign: str) -> str:
     """Mean and range."""
     if None in values:
         return "diverged"
-    sign = "" if min(values) > 1 else "+"
     mean = sum(values) / len(values)
     return f"{mean:{sign}.3f} ({min(values):{sign}.3f} to {max(values):{sign}.3f})"
 
