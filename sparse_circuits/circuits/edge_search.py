@@ -5,7 +5,9 @@
 2. In what is left, drop nodes that no path connects any more, and nodes without effect; their edges go with them.
 3. Repeat until neither finds anything.
 
-With more than `MEASURED` edges there is no measuring one by one, only the first-order estimate and bisection.
+Of a circuit of more than `MEASURED` nodes none is measured alone. Of more edges than that the most promising `MOST` are
+at a time: dropping those that harm makes room, which the next round of bisection fills, until a round finds little and
+no room is left. A dense model's circuits have thousands.
 """
 
 import math
@@ -15,12 +17,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from sparse_circuits.circuits.ablation import Measures
 from sparse_circuits.circuits.edges import Edge, edges
 from sparse_circuits.circuits.evaluator import Evaluator, Mask
 from sparse_circuits.circuits.search import drop_unconnected, drop_unneeded
 from sparse_circuits.circuits.twin import Link, gradients, layer_of, place, trainable, with_layers, without
 
 MEASURED = 300
+MOST = 200
+LITTLE = 0.1
+"""A round that drops no more than this part of many edges is the last, if the loss is that near the target."""
 
 
 class EdgeMeasures:
@@ -81,15 +87,28 @@ def drop_edges(
     while True:
         present = edges(without(model, dropped, constants), evaluate.space.by_site(kept))
         measures = EdgeMeasures(evaluate, kept, present, dropped, constants)
-        everything = torch.ones(len(present), dtype=torch.bool)
-        left = drop_unneeded(measures, everything, target, progress, len(present) <= MEASURED, "edges")
-        dropped = measures.gone(left)
+        dropped = measures.gone(needed(measures, len(present), target, progress))
         twin = evaluate.without(dropped)
         fewer = drop_unconnected(twin, kept, target)
-        fewer = drop_unneeded(twin, fewer, target, progress, exact=int(fewer.sum()) <= MEASURED)
+        most = math.inf if int(fewer.sum()) <= MEASURED else 0
+        fewer = drop_unneeded(twin, fewer, target, progress, most)
         inside = {ends(edge) for edge in edges(model, evaluate.space.by_site(fewer))}
         # Of a node that is gone no edge is left to drop. (With a sink that changes what comes from a v channel.)
         still = [link for link in dropped if link in inside]
         if torch.equal(fewer, kept) or evaluate.without(still)(fewer) > target:
             return kept, dropped
         kept, dropped = fewer, still
+
+
+def needed(measures: Measures, count: int, target: float, progress: bool) -> Bool[Tensor, "edges"]:
+    """Which of the `count` edges stay."""
+    left = torch.ones(count, dtype=torch.bool)
+    while True:
+        most = math.inf if int(left.sum()) <= MEASURED else MOST
+        fewer = drop_unneeded(measures, left, target, progress, most, "edges")
+        found = int(left.sum()) - int(fewer.sum())
+        if most == math.inf or not found:
+            return fewer
+        if found <= LITTLE * int(left.sum()) and measures(fewer) >= (1 - LITTLE) * target:
+            return fewer
+        left = fewer

@@ -10,6 +10,7 @@
 6. Calibrate on the same split, measure everything on the `report` split.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -204,8 +205,8 @@ class _Pruning:
     def _clean(self, kept: Tensor) -> Tensor:
         """Drop what is not needed and what that leaves without a path, until neither finds anything; then exchange."""
         while True:
-            exact = int(kept.sum()) <= MEASURED
-            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress, exact)
+            most = math.inf if int(kept.sum()) <= MEASURED else 0
+            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress, most)
             kept = drop_unconnected(self.evaluate, needed, self.config.target_loss)
             if torch.equal(kept, needed):
                 break

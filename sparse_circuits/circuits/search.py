@@ -101,7 +101,12 @@ def drop_unconnected(evaluate: Evaluator, kept: Mask, target: float) -> Mask:
 
 
 def drop_unneeded(
-    measures: Measures, kept: Mask, target: float, progress: bool = False, exact: bool = True, what: str = "nodes"
+    measures: Measures,
+    kept: Mask,
+    target: float,
+    progress: bool = False,
+    most: int | float = math.inf,
+    what: str = "nodes",
 ) -> Mask:
     """Remove what is least missed, nodes or edges, while the loss stays at most `target`.
 
@@ -112,7 +117,7 @@ def drop_unneeded(
     3. Stop when each that is left has been measured since the last removal, and none can go.
 
     Args:
-        exact: whether to take the steps 2 and 3.
+        most: measurements that the steps 2 and 3 may take; with fewer than they want they do the most promising.
         what: of which things, for the progress bar.
     """
     with Bar(f"clean {what}", int(kept.sum()), progress) as bar:
@@ -125,7 +130,7 @@ def drop_unneeded(
             bar.update(0, f"{int(kept.sum())} left")
             if count <= LITTLE * len(candidates):
                 break
-        return _remove_one_by_one(measures, kept, costs, target, bar) if exact else kept
+        return _remove_one_by_one(measures, kept, costs, target, most, bar)
 
 
 def exchange(evaluate: Evaluator, kept: Mask, target: float, progress: bool = False) -> Mask:
@@ -146,17 +151,21 @@ def exchange(evaluate: Evaluator, kept: Mask, target: float, progress: bool = Fa
         kept = fewer
 
 
-def _remove_one_by_one(measures: Measures, kept: Mask, costs: Tensor, target: float, bar: Bar) -> Mask:
+def _remove_one_by_one(
+    measures: Measures, kept: Mask, costs: Tensor, target: float, most: int | float, bar: Bar
+) -> Mask:
     """Steps 2 and 3 of `drop_unneeded`."""
     pending = [(float(costs[item].nan_to_num(torch.inf)), item) for item in kept.nonzero().squeeze(1).tolist()]
     heapq.heapify(pending)
     losses: dict[int, float] = {}  # without each, measured since the last removal
     needed: list[tuple[float, int]] = []
-    base = measures(kept) if pending else 0.0
-    while pending:
+    base = measures(kept) if pending and most > 0 else 0.0
+    measured = 0
+    while pending and measured < most:
         cost, item = heapq.heappop(pending)
         if item not in losses:
             losses[item] = measures(_without(kept, torch.tensor([item])), target)
+            measured += 1
             cost = losses[item] - base if losses[item] <= target else math.inf
             heapq.heappush(pending, (cost, item))
         elif losses[item] <= target:

@@ -146,6 +146,19 @@ def test_many_useless_nodes_go_in_few_evaluations() -> None:
     assert len(evaluate.asked) < 32
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**9), st.integers(0, 40))
+def test_no_more_is_measured_one_by_one_than_may_be(seed: int, most: int) -> None:
+    loss, kept, estimate = random_loss(seed)
+    none = Synthetic(loss, estimate)
+    drop_unneeded(none, kept, 1.0, most=0)
+    some = Synthetic(loss, estimate)
+    cleaned = drop_unneeded(some, kept, 1.0, most=most)
+    assert loss(cleaned) <= 1.0
+    assert len(some.asked) <= len(none.asked) + most + 1
+    assert not (cleaned & ~kept).any()
+
+
 @pytest.fixture
 def quotes(quote_model: GPT, quote_task: Task, quote_means: Means) -> Evaluator:
     examples = quote_task.examples(quote_model.tokenizer, "calibrate", 4, block_size=32)
