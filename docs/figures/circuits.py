@@ -2,8 +2,9 @@
 
     python docs/figures/circuits.py runs/pair [--target 0.15]
 
-Of every model of the sweep that ships, the learned circuit of each task that reached the target is written to
-sparse_circuits/models/NAME/circuits/TASK/, and the table of all tasks to README.md there. What was there before goes.
+Of every model of the sweep that ships, the learned circuit of each task is written to
+sparse_circuits/models/NAME/circuits/TASK/: that for the target or, where the model itself does not reach it, for the
+nearest larger one of the sweep. The table of all tasks goes to README.md there. What was there before goes.
 """
 
 import argparse
@@ -40,16 +41,17 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
     shutil.rmtree(out, ignore_errors=True)
     lines = []
     for task in TASKS:
-        found = sweep / task / f"learned-{target:g}-seed0"
-        described = json.loads((found / "result.json").read_text()) if (found / "result.json").is_file() else None
-        if described is None or not (found / "circuit.json").is_file():
-            why = (
-                "not looked for"
-                if described is None
-                else f"{described['status']} (model {described['model_loss']:.3f})"
-            )
-            lines.append(f"| {task} | | | | | {why} |")
+        results = {
+            float(path.parent.name.split("-")[1]): json.loads(path.read_text())
+            for path in (sweep / task).glob("learned-*-seed0/result.json")
+        }
+        reached = [each for each in sorted(results) if each >= target and results[each]["status"] == "found"]
+        if not reached:
+            losses = [result["model_loss"] for result in results.values() if "model_loss" in result]
+            why = f"not reached: the model's own loss there is {losses[0]:.3f}" if losses else "not looked for"
+            lines.append(f"| {task} | | | | | | {why} |")
             continue
+        found = sweep / task / f"learned-{reached[0]:g}-seed0"
         circuit = Circuit.load(found, model)
         card = report(circuit, progress=True)
         circuit.save(out / task)
@@ -62,12 +64,13 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
 
 HEAD = """# Circuits of {name}
 
-The smallest circuits that `sparse-circuits prune` finds for a loss of {target:g} nats on the calibration split, as they
-come, each with its report card: `sparse-circuits view {name}/TASK` shows one, `sparse-circuits report {name}/TASK
---full` judges it thoroughly. Losses are on the report split, which nothing was chosen on.
+The smallest circuits that `sparse-circuits prune` finds for a target loss on the calibration split, as they come, each
+with its report card: `sparse-circuits view {name}/TASK` shows one, `sparse-circuits report {name}/TASK --full` judges
+it thoroughly. The target is {target:g} nats or, where the model itself does not reach that there, larger. Losses are on
+the report split, which nothing was chosen on.
 
-| task | nodes | edges | loss | out of distribution | verdict of the quick card |
-|---|---:|---:|---:|---:|---|
+| task | target | nodes | edges | loss | out of distribution | verdict of the quick card |
+|---|---:|---:|---:|---:|---:|---|
 """
 
 
@@ -75,7 +78,8 @@ def row(circuit: Circuit, card: dict[str, Any]) -> str:
     """A line of the table."""
     losses = circuit.found["losses"]
     others = f"{losses['report']['circuit']:.3f} | {losses['ood']['circuit']:.3f}" if "ood" in losses else "|"
-    return f"| {circuit.task.name} | {circuit.size} | {len(circuit.edges)} | {others} | {card['verdict']} |"
+    target = f"{circuit.config.target_loss:g}"
+    return f"| {circuit.task.name} | {target} | {circuit.size} | {len(circuit.edges)} | {others} | {card['verdict']} |"
 
 
 if __name__ == "__main__":
