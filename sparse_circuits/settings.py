@@ -22,6 +22,15 @@ def read_settings(path: str | Path) -> PruneConfig:
     return from_json(PruneConfig, _over(to_json(PruneConfig()), values), str(path))
 
 
+def recorded(values: Any, where: str) -> PruneConfig:
+    """The settings that a circuit was found with, from its file. Where they do not tell of a screen there was none.
+
+    Raises:
+        InputError: no JSON object, an unknown key or a value that cannot be.
+    """
+    return from_json(PruneConfig, {"screen": 1.0} | values if isinstance(values, dict) else values, where)
+
+
 def _over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """`values`, and where they say nothing the defaults."""
     return defaults | {

@@ -26,10 +26,11 @@ from sparse_circuits.circuits.nodes import NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
-from sparse_circuits.fields import from_json, to_json
+from sparse_circuits.fields import to_json
 from sparse_circuits.files import read_json, write_json
 from sparse_circuits.inference import fastest
 from sparse_circuits.model import GPT
+from sparse_circuits.settings import recorded
 from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import TASKS, Examples, Task, get_task, task_losses
 
@@ -231,7 +232,7 @@ class Circuit:
                 _own_task(described["task"], task),
                 nodes,
                 Means(tensors["means"], tensors["standard_error"], operator.index(described["mean_tokens"])),
-                from_json(PruneConfig, described["config"], str(path)),
+                recorded(described["config"], str(path)),
                 tensors.get("scores"),
                 _calibration(described["calibration_scale"], tensors),
                 dict(described["found"]),

@@ -28,12 +28,12 @@ from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
-from sparse_circuits.fields import from_json
 from sparse_circuits.files import atomic_write
 from sparse_circuits.formats.openai_config import RELEASED_DEFAULTS, to_released
 from sparse_circuits.formats.recorded_task import Recorded, recorded_task, write_pairs
 from sparse_circuits.formats.viz_data import OWN, VizData
 from sparse_circuits.model import GPT
+from sparse_circuits.settings import recorded
 from sparse_circuits.sites import FINAL_SITE, Tap, compose
 from sparse_circuits.tasks import TASKS, Task, task_losses
 
@@ -205,7 +205,7 @@ def _own(given: Any, model: GPT, task: Task, nodes: dict[str, tuple[int, ...]]) 
             task,
             nodes,
             Means(given["means"], given["standard_error"], operator.index(given["mean_tokens"])),
-            from_json(PruneConfig, given["config"], OWN),
+            recorded(given["config"], OWN),
             given.get("scores"),
             None if scale is None else Calibration(float(scale), given["shift"]),
             dropped=[((a, operator.index(b)), (c, operator.index(d))) for a, b, c, d in given["dropped"]],

@@ -21,6 +21,7 @@ from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.table import notes, print_circuit
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
+from sparse_circuits.files import read_json, write_json
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task
 from sparse_circuits.tokenizer import Tokenizer
@@ -174,6 +175,14 @@ def test_saved_and_loaded_it_is_the_same(saved: Circuit, tmp_path: Path) -> None
         assert ours is not None
         assert theirs is not None
         assert torch.equal(ours, theirs)
+
+
+def test_one_of_before_there_was_a_screen_was_found_without(saved: Circuit, tmp_path: Path) -> None:
+    path = tmp_path / "circuit" / "circuit.json"
+    described = read_json(path)
+    del described["config"]["screen"]
+    write_json(path, described)
+    assert Circuit.load(path.parent, saved.model, saved.task).config == replace(saved.config, screen=1.0)
 
 
 def test_a_kill_between_its_files_leaves_no_mixture(saved: Circuit, tmp_path: Path, monkeypatch) -> None:
