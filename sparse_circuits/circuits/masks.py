@@ -62,11 +62,11 @@ def step_function(tau: Tensor, temperature: float) -> Tensor:
 
 
 def initial(config: PruneConfig, nodes: int, chosen: Tensor | None = None) -> Tensor:
-    """Mask parameters to begin with, N(init_bias, init_scale); the mean is -init_bias for nodes not `chosen`."""
+    """Mask parameters to begin with, N(init_bias, init_scale); the mean is -|init_bias| for nodes not `chosen`."""
     generator = torch.Generator().manual_seed(config.loop.seed)
     noise = torch.randn(nodes, generator=generator) * config.init_scale
     bias = torch.full((nodes,), config.init_bias)
-    return (noise + (bias if chosen is None else torch.where(chosen, bias, -bias))).clamp(-1, 1)
+    return (noise + (bias if chosen is None else torch.where(chosen, bias, -bias.abs()))).clamp(-1, 1)
 
 
 class MaskLearning:

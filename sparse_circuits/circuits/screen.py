@@ -24,17 +24,27 @@ PAIRS = 64
 
 
 def screened(model: GPT, task: Task, means: Means, runs: Sequence[PruneConfig]) -> list[Tensor]:
-    """Mask parameters to begin with, for runs that differ in their seed; the first one's settings choose the nodes."""
-    config, total = runs[0], NodeSpace(model.config).total
+    """Mask parameters to begin with, for each of `runs` what they would be if it were alone."""
+    return [_screened(model, task, means, run) for run in runs]
+
+
+def _screened(model: GPT, task: Task, means: Means, config: PruneConfig) -> Tensor:
+    space = NodeSpace(model.config)
+    total = space.total
     count = max(1, round(config.screen * total))
     if count == total:
-        return [initial(run, total) for run in runs]
+        return initial(config, total)
     if model.tokenizer is None:
         raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
     size, device = min(PAIRS, task.size("prune")), next(model.parameters()).device
     pairs = task.examples(model.tokenizer, "prune", size, config.loop.seed, model.config.block_size).to(device)
     everything = torch.ones(total, dtype=torch.bool)
-    worth = evaluator(model, pairs, means, config).attribution(everything).abs().nan_to_num(torch.inf)
+    slopes = evaluator(model, pairs, means, config).attribution(everything)
+    for site, k in space.slices.items() if config.tie_qk else ():
+        if site.endswith(".attn.k"):  # with its parameter goes channel c of q, too
+            q = space.slices[site[:-1] + "q"]
+            slopes[q] = slopes[k] = slopes[q] + slopes[k]
+    worth = slopes.abs().nan_to_num(torch.inf)
     chosen = torch.zeros(total, dtype=torch.bool)
     chosen[ranked(worth)[:count]] = True
-    return [initial(run, total, chosen) for run in runs]
+    return initial(config, total, chosen)

@@ -1,8 +1,9 @@
 """Learning starts with the nodes that matter most, and with those it is given in the same way otherwise."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from sparse_circuits.circuits.circuit import evaluator
 from sparse_circuits.circuits.masks import initial
@@ -12,7 +13,7 @@ from sparse_circuits.circuits.prune import prune
 from sparse_circuits.circuits.screen import screened
 from sparse_circuits.config import LoopConfig, PruneConfig
 from sparse_circuits.model import GPT
-from sparse_circuits.tasks import Task
+from sparse_circuits.tasks import Examples, Task
 
 CONFIG = PruneConfig(init_bias=0.2, init_scale=0.05, screen=0.25, loop=LoopConfig(seed=3))
 
@@ -35,14 +36,50 @@ def test_the_chosen_are_those_whose_removal_moves_the_loss_most(
     assert bool(chosen[known].all())
 
 
-def test_runs_differ_by_their_seeds_only(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
-    runs = [replace(CONFIG, loop=replace(CONFIG.loop, seed=seed)) for seed in (3, 4)]
+@dataclass
+class Slopes:
+    """Measures that give each node the same slope, whatever is kept."""
+
+    slopes: Tensor
+
+    def attribution(self, kept: Tensor) -> Tensor:
+        return self.slopes.clone()
+
+
+def test_each_run_begins_as_if_it_were_alone(
+    quote_model: GPT, quote_task: Task, quote_means: Means, monkeypatch
+) -> None:
+    def slopes(model: GPT, pairs: Examples, means: Means, config: PruneConfig) -> Slopes:
+        generator = torch.Generator().manual_seed(int((pairs.tokens * torch.arange(pairs.tokens.shape[1])).sum()))
+        return Slopes(torch.randn(NodeSpace(model.config).total, generator=generator))
+
+    monkeypatch.setattr("sparse_circuits.circuits.screen.PAIRS", 2)  # of more
+    monkeypatch.setattr("sparse_circuits.circuits.screen.evaluator", slopes)
+    runs = [replace(CONFIG, loop=replace(CONFIG.loop, seed=seed)) for seed in range(4)]
     starts = screened(quote_model, quote_task, quote_means, runs)
-    total = NodeSpace(quote_model.config).total
-    signs = [start - (initial(run, total) - run.init_bias) for start, run in zip(starts, runs, strict=True)]
-    torch.testing.assert_close(*signs)
-    assert not torch.equal(*starts)
-    assert torch.equal(starts[0], screened(quote_model, quote_task, quote_means, runs[:1])[0])
+    assert len({tuple((start >= 0).tolist()) for start in starts}) > 1
+    for start, run in zip(starts, runs, strict=True):
+        assert torch.equal(start, screened(quote_model, quote_task, quote_means, [run])[0])
+
+
+def test_below_zero_the_bias_removes_all() -> None:
+    chosen = torch.arange(8) < 4
+    start = initial(replace(CONFIG, init_bias=-0.2, init_scale=0.0), 8, chosen)
+    assert torch.equal(start, torch.full((8,), -0.2))
+
+
+def test_tied_channels_are_worth_what_they_are_worth_together(
+    quote_model: GPT, quote_task: Task, quote_means: Means, monkeypatch
+) -> None:
+    space = NodeSpace(quote_model.config)
+    q, k, v = (space.slices[f"0.attn.{name}"].start for name in "qkv")
+    slopes = torch.zeros(space.total)
+    slopes[[q, k, q + 1, k + 1, v]] = torch.tensor([0.1, 0.9, 0.8, -0.7, 0.5])
+    monkeypatch.setattr("sparse_circuits.circuits.screen.evaluator", lambda *given: Slopes(slopes))
+    config = replace(CONFIG, screen=3 / space.total, init_scale=0.0)
+    for tied, expected in ((False, [q + 1, k, k + 1]), (True, [q, k, v])):
+        (start,) = screened(quote_model, quote_task, quote_means, [replace(config, tie_qk=tied)])
+        assert (start > 0).nonzero().squeeze(1).tolist() == expected
 
 
 def test_with_all_nodes_it_is_as_without(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
