@@ -109,6 +109,7 @@ def needed(measures: Measures, count: int, target: float, progress: bool) -> Boo
         found = int(left.sum()) - int(fewer.sum())
         if most == math.inf or not found:
             return fewer
-        if found <= LITTLE * int(left.sum()) and measures(fewer) >= (1 - LITTLE) * target:
+        many = int(fewer.sum()) > MEASURED
+        if many and found <= LITTLE * int(left.sum()) and measures(fewer) >= (1 - LITTLE) * target:
             return fewer
         left = fewer

@@ -146,7 +146,8 @@ def exchange(evaluate: Evaluator, kept: Mask, target: float, progress: bool = Fa
         more[best] = True
         fewer = drop_unneeded(evaluate, drop_unconnected(evaluate, more, target), target, progress)
         fewer = drop_unconnected(evaluate, fewer, target)
-        if not best or int(fewer.sum()) >= int(kept.sum()):
+        # What comes back may do harm instead: then nodes that no path connects go from a set that misses the target.
+        if not best or int(fewer.sum()) >= int(kept.sum()) or not evaluate(fewer, target) <= target:
             return kept
         kept = fewer
 
@@ -176,7 +177,9 @@ def _remove_one_by_one(
         else:
             needed.append((cost, item))
         bar.update(len(needed), f"{int(kept.sum())} left")
-    return kept
+    # No more may be measured: of those that were since the last removal as many go together as can.
+    spare = torch.tensor([item for item in sorted(losses, key=losses.__getitem__) if losses[item] <= target])
+    return _without(kept, spare[: _removable(measures, kept, spare, target)]) if pending and len(spare) else kept
 
 
 def _removable(measures: Measures, kept: Mask, candidates: Tensor, target: float) -> int:

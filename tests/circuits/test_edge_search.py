@@ -80,6 +80,15 @@ def test_among_many_edges_those_that_harm_make_room_for_others() -> None:
     assert measures.asked < 10_000
 
 
+def test_edges_that_have_become_few_are_all_measured() -> None:
+    # The first five go together; of the rest, few enough to be measured, the very last harms.
+    costs = torch.full((301,), 1.0)
+    costs[:5], costs[300] = 0.0, -1e-3
+    measures = Separate(costs)
+    left = needed(measures, 301, 0.1, progress=False)
+    assert not left[300]
+
+
 @pytest.mark.parametrize("measured", [300, 0])
 def test_what_is_not_needed_goes_and_the_target_is_kept(measured: int, monkeypatch) -> None:
     """By measuring, and by first-order estimates alone."""

@@ -155,8 +155,19 @@ def test_no_more_is_measured_one_by_one_than_may_be(seed: int, most: int) -> Non
     some = Synthetic(loss, estimate)
     cleaned = drop_unneeded(some, kept, 1.0, most=most)
     assert loss(cleaned) <= 1.0
-    assert len(some.asked) <= len(none.asked) + most + 1
+    # And once more by bisection what was measured.
+    assert len(some.asked) <= len(none.asked) + most + 1 + 2 * most.bit_length()
     assert not (cleaned & ~kept).any()
+
+
+def test_what_may_be_measured_no_more_goes_by_what_was_measured() -> None:
+    """What is least by the estimates is needed, and what was measured costs more than the rest is said to."""
+    costs = torch.full((32,), 0.01)
+    costs[0] = 9.0
+    evaluate = Synthetic(lambda kept: float(costs[~kept].sum()), torch.arange(32) * 1e-6)
+    cleaned = drop_unneeded(evaluate, torch.ones(32, dtype=torch.bool), 0.0501, most=10)
+    assert bool(cleaned[0])
+    assert int(cleaned.sum()) == 27
 
 
 @pytest.fixture
@@ -240,6 +251,17 @@ def test_one_node_takes_the_place_of_two(quotes: Evaluator, monkeypatch) -> None
     assert torch.equal(exchange(Synthetic(evaluate.loss), kept, 0.1), kept)
     alone = Synthetic(lambda kept: 0.0 if bool(kept[both].all()) else 9.0, estimate)
     assert torch.equal(exchange(alone, kept, 0.1), kept)
+
+
+def test_an_exchange_that_would_miss_the_target_is_not_made(monkeypatch) -> None:
+    """A node that comes back does harm, and beside that harm a removal without a measured gain looks free."""
+    estimate = torch.zeros(32)
+    estimate[20] = 1.0
+    first = torch.arange(32) < 2
+    evaluate = Synthetic(lambda kept: 0.0 if torch.equal(kept, first) else 9.0, estimate)
+    one = torch.arange(32) == 20
+    monkeypatch.setattr("sparse_circuits.circuits.search.drop_unconnected", lambda evaluate, kept, target: kept & one)
+    assert torch.equal(exchange(evaluate, first, 0.1), first)
 
 
 def test_what_a_set_lacks_comes_back_most_promising_first() -> None:
