@@ -25,6 +25,7 @@ from sparse_circuits.activations import (
     Positionwise,
     Prefixed,
     finish,
+    hooked,
     joined,
     kept_count,
     normed,
@@ -130,6 +131,7 @@ class GPT(Holder):
                 tensor of the activation's shape, streams that do not fit, or streams together with a cache.
         """
         self.check(tokens, at)
+        at = None if at is None else at.to(tokens.device)
         tap = compose(self.standing_tap, tap)
         if cache is None:
             entering = Entering(enter or {}, tokens, self.config)
@@ -173,7 +175,8 @@ class GPT(Holder):
                 return logits
         # Of the last block's MLP only the positions that are asked about matter, unless someone looks at the others.
         alone = cache is None and not entering.any and (tap is None or isinstance(tap, Positionwise))
-        residual = self._stream(tokens, tap, cache, place, entering, asked=at if alone else None)
+        asked = at if at is not None and alone and not hooked(self.blocks[-1]) else None
+        residual = self._stream(tokens, tap, cache, place, entering, asked=asked)
         assert residual is not None
         if at is not None:
             residual = picked(residual, at) if residual.shape[1] == tokens.shape[1] else residual

@@ -296,6 +296,17 @@ def test_logits_at_one_position_are_those_of_all_positions_there(
         torch.testing.assert_close(*slopes, rtol=1e-7, atol=1e-7)
 
 
+def test_hooks_see_all_positions() -> None:
+    model, tokens = randomised(small()), some_tokens(small())
+    seen: list[tuple[int, ...]] = []
+    at = torch.tensor([0, 3, 6])
+    plain = model(tokens, at=at)
+    handle = model.blocks[-1].mlp.register_forward_hook(lambda module, given, found: seen.append(tuple(found.shape)))
+    torch.testing.assert_close(model(tokens, at=at), plain)
+    assert seen == [(*tokens.shape, model.config.d_model)]
+    handle.remove()
+
+
 @given(position=st.integers(1, 7), seed=st.integers(0, 50))
 @settings(max_examples=8, deadline=None)
 @pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal_concat"])
