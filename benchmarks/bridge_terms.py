@@ -127,7 +127,9 @@ def run(job: tuple[Settings, str, int]) -> dict[str, float] | None:
     settings, name, seed = job
     torch.set_num_threads(1)
     words = "-".join(name.replace("/", " in ").split()).replace(",", "").replace(":", "")
-    out = settings.out / f"{settings.steps}-steps" / f"{words}-{seed}"
+    # All that a result depends on, but for the corpus.
+    made = f"{settings.steps}-steps-of-{settings.batch_size}-on-{settings.tokens}"
+    out = settings.out / made / f"{words}-{seed}"
     if not (out / "found.json").exists():
         shutil.rmtree(out, ignore_errors=True)
         usual = presets.small_bridge(settings.corpus, out)
