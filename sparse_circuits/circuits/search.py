@@ -117,7 +117,8 @@ def drop_unneeded(
     3. Stop when each that is left has been measured since the last removal, and none can go.
 
     Args:
-        most: measurements that the steps 2 and 3 may take; with fewer than they want they do the most promising.
+        most: measurements that the steps 2 and 3 may take; with fewer than they want they do the most promising, and
+            end with a bisection of those that could go, by measured cost.
         what: of which things, for the progress bar.
     """
     with Bar(f"clean {what}", int(kept.sum()), progress) as bar:
