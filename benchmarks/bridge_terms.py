@@ -112,8 +112,8 @@ def main() -> None:
     print("| changed | sparse model | hybrids, mean | hybrids, worst | encoders' error | decoders' error | s a step |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name in VARIANTS:
-        rows = [found[name, seed] for seed in range(settings.seeds)]
-        if any(row is None for row in rows):
+        rows = [row for seed in range(settings.seeds) if (row := found[name, seed]) is not None]
+        if len(rows) < settings.seeds:
             print(f"| {name} | diverged |")
             continue
         means = [f"{statistics.mean(row[column] for row in rows):.3f}" for column in columns]

@@ -160,8 +160,8 @@ def main() -> None:
     print(f"| changed | to | {' | '.join(MEASURED)} | tokens a second |\n|---|---|---:|---:|---:|")
     for each in rows:
         sign = "" if each["changed"] == BASE else "+"
-        losses = " | ".join(cell(values, sign) for values in each["losses"])
-        print(f"| {each['changed']} | {each['to']} | {losses} | {each['speed']:,.0f} |")
+        cells = " | ".join(cell(values, sign) for values in each["losses"])
+        print(f"| {each['changed']} | {each['to']} | {cells} | {each['speed']:,.0f} |")
 
 
 def pack(out: Path) -> None:
