@@ -154,15 +154,15 @@ class LoopConfig:
     beta2: float = 0.95
     """Adam's decay of the mean squared gradient."""
     epsilon: float = 0.1
-    """Adam's epsilon; 0.1 makes sense because gradients are normalised to RMS 1."""
+    """Adam's epsilon; 0.1 suits gradients that are normalised to RMS 1."""
     weight_decay: float = 0.1
-    """Decoupled decay, on matrices only."""
+    """Decoupled decay, on matrices only; in pruning on the masks."""
     gradient: Literal["normalize", "clip", "none"] = "normalize"
     """Divide all gradients by their common RMS, only do so when it is above 1, or leave them."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Matrix products in bfloat16 (autocast) or float32; parameters and losses are float32 either way."""
     seed: int = 0
-    """Seeds initial weights and the order of the data."""
+    """Seeds initial weights, or masks, and the order of the data."""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

@@ -7,7 +7,7 @@
 
 Of a circuit of more than `MEASURED` nodes none is measured alone. Of more edges than that the most promising `MOST` are
 at a time: dropping those that harm makes room, which the next round of bisection fills, until a round finds little and
-no room is left. A dense model's circuits have thousands.
+no room is left, or `ROUNDS` are over. A dense model's circuits have thousands.
 """
 
 import math
@@ -25,6 +25,7 @@ from sparse_circuits.circuits.twin import Link, gradients, layer_of, place, trai
 
 MEASURED = 300
 MOST = 200
+ROUNDS = 4
 LITTLE = 0.1
 """A round that drops no more than this part of many edges is the last, if the loss is that near the target."""
 
@@ -84,6 +85,7 @@ def drop_edges(
     """
     model = evaluate.model
     dropped: list[Link] = []
+    large = 0
     while True:
         present = edges(without(model, dropped, constants), evaluate.space.by_site(kept))
         measures = EdgeMeasures(evaluate, kept, present, dropped, constants)
@@ -98,12 +100,15 @@ def drop_edges(
         if torch.equal(fewer, kept) or evaluate.without(still)(fewer) > target:
             return kept, dropped
         kept, dropped = fewer, still
+        large += len(present) > MEASURED
+        if large == ROUNDS:
+            return kept, dropped
 
 
 def needed(measures: Measures, count: int, target: float, progress: bool) -> Bool[Tensor, "edges"]:
     """Which of the `count` edges stay."""
     left = torch.ones(count, dtype=torch.bool)
-    while True:
+    for _ in range(ROUNDS):
         most = math.inf if int(left.sum()) <= MEASURED else MOST
         fewer = drop_unneeded(measures, left, target, progress, most, "edges")
         found = int(left.sum()) - int(fewer.sum())
@@ -113,3 +118,4 @@ def needed(measures: Measures, count: int, target: float, progress: bool) -> Boo
         if many and found <= LITTLE * int(left.sum()) and measures(fewer) >= (1 - LITTLE) * target:
             return fewer
         left = fewer
+    return left
