@@ -115,12 +115,6 @@ def picked(x: Tensor, at: Tensor) -> Tensor:
     return x[torch.arange(len(x), device=x.device), at].unsqueeze(1)
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether PyTorch's hooks look at any part of `module`."""
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(part, name) for part in module.modules() for name in hooks)
-
-
 def joined(residual: Tensor | None, entering: Tensor | None) -> Tensor | None:
     """The rows of a stream, if there are any yet, and those that enter it."""
     if residual is None or entering is None:

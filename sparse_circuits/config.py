@@ -321,7 +321,7 @@ class PruneConfig:
     """Learning starts with this part of the nodes kept: those whose removal moves the loss most, to first order. Others
     can come back. 1: all are kept."""
     init_bias: float = 0.1
-    """Mean of the initial mask parameters of nodes that start kept; of the others it is minus that."""
+    """Mean of the initial mask parameters of nodes that start kept; of the others it is minus its size."""
     init_scale: float = 0.01
     """Standard deviation of the initial mask parameters."""
     runs: int = 1

@@ -25,7 +25,6 @@ from sparse_circuits.activations import (
     Positionwise,
     Prefixed,
     finish,
-    hooked,
     joined,
     kept_count,
     normed,
@@ -175,11 +174,11 @@ class GPT(Holder):
                 return logits
         # Of the last block's MLP only the positions that are asked about matter, unless someone looks at the others.
         alone = cache is None and not entering.any and (tap is None or isinstance(tap, Positionwise))
-        asked = at if at is not None and alone and not hooked(self.blocks[-1]) else None
+        asked = at if at is not None and alone and not any(decode.hooks(self.blocks[-1], backward=True)) else None
         residual = self._stream(tokens, tap, cache, place, entering, asked=asked)
         assert residual is not None
         if at is not None:
-            residual = picked(residual, at) if residual.shape[1] == tokens.shape[1] else residual
+            residual = picked(residual, at) if asked is None else residual
             residual, tokens = residual.squeeze(1), picked(tokens, at).squeeze(1)
         return self.unembed(residual, tokens)
 

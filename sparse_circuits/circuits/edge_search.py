@@ -30,6 +30,11 @@ LITTLE = 0.1
 """A round that drops no more than this part of many edges is the last, if the loss is that near the target."""
 
 
+def measurements(nodes: Mask) -> int | float:
+    """How many of `nodes` may be measured alone."""
+    return math.inf if int(nodes.sum()) <= MEASURED else 0
+
+
 class EdgeMeasures:
     """The task loss of any choice among `links`, the edges of one choice of nodes."""
 
@@ -92,8 +97,7 @@ def drop_edges(
         dropped = measures.gone(needed(measures, len(present), target, progress))
         twin = evaluate.without(dropped)
         fewer = drop_unconnected(twin, kept, target)
-        most = math.inf if int(fewer.sum()) <= MEASURED else 0
-        fewer = drop_unneeded(twin, fewer, target, progress, most)
+        fewer = drop_unneeded(twin, fewer, target, progress, measurements(fewer))
         inside = {ends(edge) for edge in edges(model, evaluate.space.by_site(fewer))}
         # Of a node that is gone no edge is left to drop. (With a sink that changes what comes from a v channel.)
         still = [link for link in dropped if link in inside]

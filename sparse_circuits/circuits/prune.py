@@ -10,7 +10,6 @@
 6. Calibrate on the same split, measure everything on the `report` split.
 """
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import Circuit, evaluator, fixed_examples
-from sparse_circuits.circuits.edge_search import MEASURED, drop_edges
+from sparse_circuits.circuits.edge_search import MEASURED, drop_edges, measurements
 from sparse_circuits.circuits.edges import edges
 from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.logits import last_logits
@@ -205,8 +204,7 @@ class _Pruning:
     def _clean(self, kept: Tensor) -> Tensor:
         """Drop what is not needed and what that leaves without a path, until neither finds anything; then exchange."""
         while True:
-            most = math.inf if int(kept.sum()) <= MEASURED else 0
-            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress, most)
+            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress, measurements(kept))
             kept = drop_unconnected(self.evaluate, needed, self.config.target_loss)
             if torch.equal(kept, needed):
                 break

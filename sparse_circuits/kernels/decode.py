@@ -67,7 +67,7 @@ class _Plan:
         self._addresses = list(map(Tensor.data_ptr, self._tensors))
         self._places, self._names = zip(*_things(model), strict=True)
         self._things = list(map(dict.get, self._places, self._names))
-        self._hooks = _hooks(model)
+        self._hooks = hooks(model)
         self._room = -(-cache.capacity // LINE) * LINE
         self._table = np.zeros((config.n_layer + 1, layout.COLUMNS), np.int64)
         self._kept = np.array([kept_at(config, place) for place in ABS_TOPK_SITES])
@@ -182,7 +182,7 @@ def is_known(model: Any) -> bool:
         and len({module.eps for module in modules if type(module) is norm}) == 1
         and all(tensor.dtype == torch.float32 and refuses(tensor) is None for tensor in tensors)
         and all(tensor.is_contiguous() for tensor in tensors)
-        and not any(_hooks(model))
+        and not any(hooks(model))
     )
 
 
@@ -206,7 +206,7 @@ class State:
     def __init__(self, model: Any):
         self._places, self._names = zip(*_things(model), strict=True)
         self._things = list(map(dict.get, self._places, self._names))
-        self._hooks = _hooks(model)
+        self._hooks = hooks(model)
         self._weights = weights(model)
         # A parameter may be given other memory; while this is held, no other comes to lie there.
         self._memory = [tensor.detach() for tensor in self._weights]
@@ -236,13 +236,12 @@ def _things(model: Any) -> list[tuple[dict[str, Any], str]]:
     return found
 
 
-def _hooks(model: Any) -> list[Any]:
-    """What of a model may hold functions that the ordinary way calls."""
+def hooks(model: Any, backward: bool = False) -> list[Any]:
+    """What of a model, or a part of one, may hold functions that the ordinary way calls, there and, if asked, back."""
     everywhere = nn.modules.module
-    found: list[Any] = [everywhere._global_forward_hooks, everywhere._global_forward_pre_hooks]
-    for module in model.modules():
-        found += [module._forward_hooks, module._forward_pre_hooks]
-    return found
+    kinds = ["forward_hooks", "forward_pre_hooks"] + ["backward_hooks", "backward_pre_hooks"] * backward
+    found: list[Any] = [getattr(everywhere, f"_global_{kind}") for kind in kinds]
+    return found + [getattr(module, f"_{kind}") for module in model.modules() for kind in kinds]
 
 
 def described(model: Any) -> dict[str, Any]:
