@@ -30,7 +30,7 @@ import torch
 
 from sparse_circuits import presets
 from sparse_circuits.bridges.check import check
-from sparse_circuits.bridges.config import BridgeConfig
+from sparse_circuits.bridges.config import BridgeConfig, Terms
 from sparse_circuits.bridges.train import train_bridge
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import Diverged
@@ -132,7 +132,7 @@ def run(job: tuple[Settings, str, int]) -> dict[str, float] | None:
     out = settings.out / made / f"{words}-{seed}"
     if not (out / "found.json").exists():
         shutil.rmtree(out, ignore_errors=True)
-        usual = presets.small_bridge(settings.corpus, out)
+        usual = replace(presets.small_bridge(settings.corpus, out), terms=Terms())
         train = replace(
             usual.train,
             loop=replace(usual.train.loop, steps=settings.steps, seed=seed),

@@ -2,8 +2,14 @@
 
 Sixteen LBFGS steps on a scale and a shift of the logits: for two-token tasks a scale and an offset of the difference
 between the completions (a shift common to both cancels in the softmax), for full-vocabulary tasks a scale and a vector.
+
+A scale below zero is none: the calibrated circuit would say the opposite of what the circuit says. The targets
+are those of Platt (1999, "Probabilistic outputs for support vector machines"): of N rows nothing can be learnt that is
+surer than 1 - 1 / (N + 2). Where the circuit tells all of them apart, no scale would be too large otherwise, and other
+rows would be answered wrongly with all that confidence.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,24 +37,37 @@ class Calibration:
 
 
 def calibrate(logits_last: Float[Tensor, "rows V"], examples: Examples) -> Calibration:
-    """Fit scale and shift to `examples`, starting from no change."""
+    """Fit scale and shift to `examples`; no change where that is no better for these."""
     logits = logits_last.detach().float()
-    scale = torch.ones((), device=logits.device, requires_grad=True)
+    found = _fitted(logits, examples, 1.0)
+    if found.scale < 0:
+        # The problem is convex: of those that are not below zero, zero is best.
+        found = _fitted(logits, examples, 0.0)
+    unchanged = Calibration(1.0, torch.zeros_like(found.shift))
+    better = found.losses(logits, examples).mean() <= unchanged.losses(logits, examples).mean()
+    usable = math.isfinite(found.scale) and bool(found.shift.isfinite().all())
+    return found if usable and better else unchanged
+
+
+def _fitted(logits: Tensor, examples: Examples, start: float) -> Calibration:
+    """Scale and shift, or the shift alone where the scale starts at 0."""
+    scale = torch.full((), start, device=logits.device, requires_grad=start != 0)
+    doubt = 1 / (len(logits) + 2)
     shape = () if examples.loss == "two_token" else (logits.shape[1],)
     shift = torch.zeros(shape, device=logits.device, requires_grad=True)
+    free = [scale, shift] if scale.requires_grad else [shift]
     # A step's line search needs a few evaluations; PyTorch's own limit would stop before the last step.
-    optimizer = torch.optim.LBFGS([scale, shift], max_iter=STEPS, max_eval=8 * STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(free, max_iter=STEPS, max_eval=8 * STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         optimizer.zero_grad()
-        loss = -F.logsigmoid(_odds(scale, shift, logits, examples)).mean()
+        odds = _odds(scale, shift, logits, examples)
+        loss = -((1 - doubt) * F.logsigmoid(odds) + doubt * F.logsigmoid(-odds)).mean()
         loss.backward()
         return float(loss.detach())
 
     with torch.enable_grad():
         optimizer.step(closure)
-    if not (scale.isfinite() and shift.isfinite().all()):
-        return Calibration(1.0, torch.zeros(shape, device=logits.device))
     return Calibration(float(scale.detach()), shift.detach())
 
 

@@ -10,8 +10,9 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 
 Options: removed nodes take other prompts' values instead (`ablation`), some of them come back in every step
 (`restore`), one mask serves channel c of q and of k (`tie_qk`), the final norm keeps the full model's scale
-(`final_norm`), the loss is that of calibrated logits (`calibrated`), learning starts from given masks or stays among
-given nodes.
+(`final_norm`), learning starts from given masks or stays among given nodes. Of a circuit that is to meet its target
+with calibrated logits the masks are learned without: to nodes that cannot tell the answers apart no calibration suits
+but a scale near zero, from where no gradient leads back.
 """
 
 import dataclasses
@@ -24,7 +25,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparse_circuits.circuits.ablation import Replace, counterparts
-from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.logits import final_scales, frozen_logits
 from sparse_circuits.circuits.nodes import NodeSpace, Shares, hold_each
 from sparse_circuits.config import PruneConfig
@@ -180,7 +180,7 @@ class MaskLearning:
         tap = self._tap(step, [self._restored(step, run, mask) for run, mask in enumerate(masks)], batches, padded)
         logits = frozen_logits(self.model, torch.cat(padded), last, tap, frozen)
         rows = [len(batch.last) for batch in batches]
-        losses = [self._task_loss(part, batch) for part, batch in zip(logits.split(rows), batches, strict=True)]
+        losses = [task_loss(part, batch) for part, batch in zip(logits.split(rows), batches, strict=True)]
         kept = [mask.sum() for mask in masks]
         prices = [price * nodes for price, nodes in zip(self.prices, kept, strict=True)]
         self._losses = [float(loss.detach()) for loss in losses]
@@ -188,14 +188,6 @@ class MaskLearning:
             "task_loss": float(torch.stack(losses).detach().mean()),
             "nodes": float(torch.stack(kept).detach().mean()),
         }
-
-    def _task_loss(self, logits: Tensor, batch: Examples) -> Tensor:
-        if not self.configs[0].calibrated:
-            return task_loss(logits, batch)
-        # The scale and shift that suit the batch; around those they do not count, to first order. To a circuit that
-        # cannot tell the answers apart none suits but a scale near zero, from where no gradient would lead back.
-        fitted = calibrate(logits, batch)
-        return dataclasses.replace(fitted, scale=max(1.0, fitted.scale)).losses(logits.float(), batch).mean()
 
     def _tap(self, step: int, masks: list[Tensor], batches: Sequence[Examples], padded: list[Tensor]) -> Tap:
         if self.configs[0].ablation != "resample":

@@ -15,7 +15,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from sparse_circuits import checkpoint
-from sparse_circuits.circuits.calibration import calibrate
+from sparse_circuits.circuits.calibration import Calibration, calibrate
 from sparse_circuits.circuits.circuit import Circuit, last_logits
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.table import notes, print_circuit
@@ -69,7 +69,8 @@ def test_its_loss_is_the_one_worked_out_on_paper(circuit: Circuit) -> None:
     held = (4 * ROOT + math.sqrt(8 / 3)) / 5
     assert circuit.loss("report") == pytest.approx(worked_loss(["bee", "wolf", "otter", "rabbit"], held), rel=1e-4)
     assert circuit.loss("calibrate") == pytest.approx(worked_loss(["ant", "crow", "eagle", "falcon"], held), rel=1e-4)
-    assert circuit.loss("calibrate", calibrated=True) < circuit.loss("calibrate")
+    # Surer than eight rows bear out.
+    assert circuit.calibration == Calibration(1.0, torch.zeros(()))
     assert circuit.size == 5
     assert len(circuit.edges) == 3
 

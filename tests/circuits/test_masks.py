@@ -162,17 +162,6 @@ def test_a_high_price_removes_every_node(random_model, quote_task: Task) -> None
     assert logs[-1].figures["nodes"] == 0
 
 
-def test_calibration_does_not_turn_the_answers_round(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
-    """A scale below zero would make the best of a model that always gives the other answer."""
-    with torch.no_grad():
-        quote_model.lm_head.weight.neg_()
-    for parameter in quote_model.parameters():
-        parameter.requires_grad_(False)
-    config = replace(CONFIG, k_coef=0.0, init_bias=0.3, init_scale=0.0, batch_pairs=5, calibrated=True)
-    learning = MaskLearning(quote_model, quote_task, quote_means.values, config)
-    assert learning.loss(0)[1]["task_loss"] > math.log(2)
-
-
 def test_without_a_price_the_missing_nodes_come_back(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
     config = replace(CONFIG, k_coef=0.0, init_bias=-0.3, init_scale=0.0, batch_pairs=5)
     for parameter in quote_model.parameters():

@@ -73,7 +73,7 @@ def test_tied_masks_keep_the_query_beside_its_key() -> None:
 
 def test_a_calibrated_target_needs_less() -> None:
     """Which quote it was still shows in one neuron alone, and without attention: not strongly, but surely."""
-    circuit = found(replace(planted.CONFIG, calibrated=True))
-    assert circuit.loss("calibrate", calibrated=True) <= 0.1 < circuit.loss("calibrate")
+    circuit = found(replace(planted.CONFIG, calibrated=True, target_loss=0.15))
+    assert circuit.loss("calibrate", calibrated=True) <= 0.15 < circuit.loss("calibrate")
     assert circuit.size < sum(map(len, planted.NODES.values()))
     assert all(set(channels) <= set(planted.NODES[site]) for site, channels in circuit.nodes.items())
