@@ -42,6 +42,8 @@ class _Shared:
     def __init__(self, model: GPT, held: Float[Tensor, "nodes"]):
         self._model, self._held = model, held
         self._made: tuple[State, Folds | None] | None = None
+        self.hardest_first: Int64[Tensor, " rows"] | None = None
+        """Rows by falling loss where last all were asked: a loss above a limit shows soonest in this order."""
 
     @property
     def folds(self) -> Folds | None:
@@ -117,6 +119,7 @@ class Evaluator:
             # No row's loss is negative, so what is still to come cannot make up for it.
             if float(losses.sum()) > (1 + ROUNDING) * limit * len(losses):
                 return math.inf
+        self._shared.hardest_first = losses.argsort(descending=True, stable=True)
         return float(losses.mean())
 
     def logits(self, kept: Mask) -> Float[Tensor, "rows V"]:
@@ -128,7 +131,9 @@ class Evaluator:
         if self.others is None and self.scales is None and self._whole.standing_tap is None:
             found = self._shared.folds
             if found is not None and found.suits(kept):
-                yield from found.batches_of_logits(kept, self.dropped, self.examples)
+                order = self._shared.hardest_first
+                order = torch.arange(len(self.examples.last)) if order is None else order
+                yield from found.batches_of_logits(kept, self.dropped, self.examples, order)
                 return
         yield from batches_of_logits(self.model, self.examples, self.tap(kept), self.scales)
 

@@ -1,5 +1,6 @@
 """Few nodes evaluated folded are few nodes evaluated by the model's forward pass."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,8 +20,9 @@ from sparse_circuits.circuits.nodes import NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.config import ABS_TOPK_SITES
 from sparse_circuits.errors import InputError
+from sparse_circuits.kernels.folded import Table
 from sparse_circuits.model import GPT
-from sparse_circuits.tasks import Examples
+from sparse_circuits.tasks import Examples, task_losses
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +91,8 @@ def chosen(model: GPT, seed: int, part: float) -> tuple[Tensor, Tensor, list[Lin
 
 def found_by(tables: Folds, kept: Tensor, dropped: list[Link], examples: Examples) -> Tensor:
     logits = torch.full((len(examples.last), tables.model.config.vocab_size), torch.nan)
-    for rows, part in tables.batches_of_logits(kept, dropped, examples):
+    backwards = torch.arange(len(examples.last)).flip(0)
+    for rows, part in tables.batches_of_logits(kept, dropped, examples, backwards):
         logits[rows] = part
     return logits
 
@@ -161,6 +164,24 @@ def test_an_evaluator_folds_few_nodes_and_not_many(monkeypatch: pytest.MonkeyPat
     assert len(calls) == 1
     evaluate(~kept)
     assert len(calls) == 1
+
+
+def test_what_goes_wrong_is_asked_first_and_shows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparse_circuits.circuits.folded.ROWS", 1)
+    model = made({}, 1, True)
+    examples, space = questions(model, 3), NodeSpace(model.config)
+    evaluate = Evaluator(model, examples, torch.zeros(space.total))
+    asked = []
+    original = Table.last_residuals
+    monkeypatch.setattr(Table, "last_residuals", lambda *given: asked.append(1) or original(*given))
+    kept = torch.zeros(space.total, dtype=torch.bool)
+    loss = evaluate(kept)
+    each = task_losses(evaluate.logits(kept), examples)
+    assert loss == float(each.mean())
+    asked.clear()
+    assert evaluate(kept, 0.99 * float(each.max()) / len(each)) == math.inf
+    assert len(asked) == 1
+    assert evaluate(kept) == loss
 
 
 def unknown(change: str) -> GPT:
