@@ -3,7 +3,8 @@
 1. Order the edges by a first-order estimate of what dropping each costs; drop by bisection, then one by one by measured
    cost (`search.drop_unneeded`, as for nodes). Executed as a twin of the model (`twin`).
 2. In what is left, drop nodes that no path connects any more, and nodes without effect; their edges go with them.
-3. Repeat until neither finds anything.
+3. Repeat until neither finds anything, or nodes went and the loss rose: there is less room than when each edge was
+   found to be needed.
 
 Of a circuit of more than `MEASURED` nodes none is measured alone. Of more edges than that the most promising `MOST` are
 at a time: dropping those that harm makes room, which the next round of bisection fills, until a round finds little and
@@ -96,16 +97,19 @@ def drop_edges(
         measures = EdgeMeasures(evaluate, kept, present, dropped, constants)
         dropped = measures.gone(needed(measures, len(present), target, progress))
         twin = evaluate.without(dropped)
+        loss = twin(kept)
         fewer = drop_unconnected(twin, kept, target)
         fewer = drop_unneeded(twin, fewer, target, progress, measurements(fewer))
         inside = {ends(edge) for edge in edges(model, evaluate.space.by_site(fewer))}
         # Of a node that is gone no edge is left to drop. (With a sink that changes what comes from a v channel.)
         still = [link for link in dropped if link in inside]
-        if torch.equal(fewer, kept) or evaluate.without(still)(fewer) > target:
+        left = evaluate.without(still)(fewer)
+        if torch.equal(fewer, kept) or left > target:
             return kept, dropped
         kept, dropped = fewer, still
         large += len(present) > MEASURED
-        if large == ROUNDS:
+        # What was needed just before still is where there is no more room than there was.
+        if large == ROUNDS or left >= loss:
             return kept, dropped
 
 

@@ -23,6 +23,7 @@ from sparse_circuits.circuits.logits import (
     last_logits,
     rows_by_length,
 )
+from sparse_circuits.circuits.nearby import Nearby
 from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.kernels.decode import State
@@ -39,21 +40,23 @@ ROUNDING = 1e-5
 class _Shared:
     """What evaluators of one model have in common, made when it is needed."""
 
-    def __init__(self, model: GPT, held: Float[Tensor, "nodes"]):
-        self._model, self._held = model, held
-        self._made: tuple[State, Folds | None] | None = None
+    def __init__(self, model: GPT, held: Float[Tensor, "nodes"], examples: Examples):
+        self._model, self._held, self._examples = model, held, examples
+        self._made: tuple[State, Folds | None, Nearby | None] | None = None
         self.hardest_first: Int64[Tensor, " rows"] | None = None
         """Rows by falling loss where last all were asked: a loss above a limit shows soonest in this order."""
 
     @property
-    def folds(self) -> Folds | None:
+    def folds(self) -> tuple[Folds, Nearby] | None:
         """Of the model as it is now: it may be trained between two questions."""
         if not wanted(self._model):
             return None
         made = self._made
         if made is None or not made[0].is_current():
-            made = self._made = State(self._model), folds(self._model, self._held)
-        return made[1]
+            found = folds(self._model, self._held)
+            made = self._made = State(self._model), found, None if found is None else Nearby(found, self._examples)
+        _, found, nearby = made
+        return None if found is None or nearby is None else (found, nearby)
 
 
 class Evaluator:
@@ -84,7 +87,7 @@ class Evaluator:
         self.device = next(model.parameters()).device
         self.held = held.to(self.device)
         self.others, self.scales, self.calibrated = others, scales, calibrated
-        self._shared = _Shared(model, self.held)
+        self._shared = _Shared(model, self.held, examples)
 
     @property
     def model(self) -> GPT:
@@ -98,7 +101,7 @@ class Evaluator:
         other = copy.copy(self)
         other._whole = other._twin = twin
         other.dropped = ()
-        other._shared = _Shared(twin, self.held)
+        other._shared = _Shared(twin, self.held, self.examples)
         return other
 
     def without(self, dropped: Iterable[Link]) -> "Evaluator":
@@ -130,10 +133,11 @@ class Evaluator:
         """Numbers of rows, and their logits at the last prompt tokens."""
         if self.others is None and self.scales is None and self._whole.standing_tap is None:
             found = self._shared.folds
-            if found is not None and found.suits(kept):
+            if found is not None and found[0].suits(kept):
                 order = self._shared.hardest_first
                 order = torch.arange(len(self.examples.last)) if order is None else order
-                yield from found.batches_of_logits(kept, self.dropped, self.examples, order)
+                streams, enter = found[1].begin(kept, frozenset(self.dropped))
+                yield from found[0].batches_of_logits(kept, self.dropped, self.examples, order, streams, enter)
                 return
         yield from batches_of_logits(self.model, self.examples, self.tap(kept), self.scales)
 

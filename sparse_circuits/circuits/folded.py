@@ -27,7 +27,7 @@ from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.twin import Link, place
 from sparse_circuits.kernels import folded_table as columns
 from sparse_circuits.kernels.decode import is_known, weights
-from sparse_circuits.kernels.folded import Table
+from sparse_circuits.kernels.folded import Streams, Table
 from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT, Attention, Block
 from sparse_circuits.tasks import Examples
@@ -36,6 +36,8 @@ PART = 1 / 12
 """Of the nodes; with more kept, the ordinary forward pass is as fast."""
 ROWS = 32
 """Computed at a time."""
+MOST_BYTES = 256 << 20
+"""Of streams that are kept."""
 
 
 def folds(model: GPT, held: Float[Tensor, "nodes"]) -> "Folds | None":
@@ -83,9 +85,19 @@ class Folds:
         return table
 
     def batches_of_logits(
-        self, kept: Bool[Tensor, "nodes"], dropped: Iterable[Link], examples: Examples, order: Int64[Tensor, " rows"]
+        self,
+        kept: Bool[Tensor, "nodes"],
+        dropped: Iterable[Link],
+        examples: Examples,
+        order: Int64[Tensor, " rows"],
+        streams: Streams | None = None,
+        enter: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As of `logits.batches_of_logits`, the rows in this order."""
+        """As of `logits.batches_of_logits`, the rows in this order.
+
+        Args:
+            streams: of a choice of nodes and edges that is the same before the sublayer `enter`.
+        """
         table = self.fold(kept, dropped, int(examples.last.max()) + 1)
         for rows in order.split(ROWS):
             width, last = int(examples.last[rows].max()) + 1, examples.last[rows]
@@ -93,8 +105,18 @@ class Folds:
             self.model.check(tokens, last)  # compiled code reads whatever lies there
             with torch.no_grad():
                 final = tokens.gather(1, last.unsqueeze(1)).squeeze(1)
-                logits = self.model.unembed(table.last_residuals(tokens, last), final)
+                logits = self.model.unembed(table.last_residuals(tokens, last, streams, rows, enter), final)
             yield rows, logits
+
+    def streams(self, kept: Bool[Tensor, "nodes"], dropped: Iterable[Link], examples: Examples) -> Streams:
+        """The residual stream of every prompt with only `kept` alive."""
+        rows, longest = len(examples.last), int(examples.last.max()) + 1
+        found = Streams(2 * len(self.layers), rows, longest, self.model.config.d_model, MOST_BYTES)
+        if len(found.values):
+            self.model.check(examples.tokens, examples.last)
+            table = self.fold(kept, dropped, longest)
+            table.last_residuals(examples.tokens, examples.last, found, torch.arange(rows), store=True)
+        return found
 
 
 class _Columns:

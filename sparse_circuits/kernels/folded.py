@@ -20,9 +20,26 @@ from sparse_circuits.kernels.kept import Loops
 loops = Loops("folded_loops")
 _JOB = job_type(
     "table kept tokens last wte wpe residuals layers d_model d_position heads d_head mlp width longest most_heads "
-    "scheme centred gelu relu_stream",
+    "scheme centred gelu relu_stream rows places streams all_rows enter store",
     "epsilon",
 )
+
+
+class Streams:
+    """The residual stream of one choice of nodes at the entry of sublayers (attention and MLP in turn), row by row."""
+
+    def __init__(self, sublayers: int, rows: int, longest: int, d_model: int, most_bytes: int):
+        """Kept are as many sublayers as `most_bytes` have room for, spread evenly; the first needs none."""
+        count = min(sublayers - 1, most_bytes // (4 * rows * longest * d_model))
+        chosen = [sublayers - 1 - i * (sublayers - 1) // max(1, count) for i in range(count)]
+        self.places = torch.full((sublayers,), -1)
+        for place, sublayer in enumerate(sorted(chosen)):
+            self.places[sublayer] = place
+        self.values = torch.empty(count, rows, longest, d_model)
+
+    def before(self, sublayer: int) -> int:
+        """The last sublayer up to this one at which one can begin."""
+        return max((i for i in range(sublayer + 1) if self.places[i] >= 0), default=0)
 
 
 @dataclass
@@ -48,8 +65,23 @@ class Table:
             self.owned.append(tensor)
         self.lines[layer, column] = at(tensor)
 
-    def last_residuals(self, tokens: Int64[Tensor, "rows T"], last: Int64[Tensor, "rows"]) -> Float[Tensor, "rows D"]:
-        """The residual stream before the final norm at each row's `last` token."""
+    def last_residuals(
+        self,
+        tokens: Int64[Tensor, "rows T"],
+        last: Int64[Tensor, "rows"],
+        streams: Streams | None = None,
+        rows: Int64[Tensor, "rows"] | None = None,
+        enter: int = 0,
+        store: bool = False,
+    ) -> Float[Tensor, "rows D"]:
+        """The residual stream before the final norm at each row's `last` token.
+
+        Args:
+            streams: of all rows, from which to begin, or to which to write.
+            rows: which of those rows these are.
+            enter: the sublayer to begin at, with its stream among `streams`.
+            store: write `streams`.
+        """
         residuals = torch.empty(len(tokens), self.model.config.d_model)
         tokens, last = tokens.contiguous(), last.contiguous()
         job = _JOB(
@@ -60,8 +92,14 @@ class Table:
             wte=at(self.wte),
             wpe=at(self.wpe),
             residuals=at(residuals),
+            rows=at(rows),
+            places=at(None if streams is None else streams.places),
+            streams=at(None if streams is None else streams.values),
+            all_rows=0 if streams is None else streams.values.shape[1],
+            enter=enter,
+            store=int(store),
             width=tokens.shape[1],
-            longest=int(last.max()) + 1,
+            longest=int(last.max()) + 1 if streams is None else streams.values.shape[2],
             most_heads=max(1, int(self.lines[:, folded_table.HEADS].max())),
             scheme=decode_table.LEARNED if self.wpe is not None else decode_table.NO_POSITIONS,
             total=len(tokens),

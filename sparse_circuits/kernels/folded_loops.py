@@ -7,6 +7,8 @@ Everything that is held is a constant and has been added up beforehand, so that 
 3. attention for heads with a kept q, k or v channel only.
 In the last layer only the last token asks.
 
+Where the streams of another choice of nodes are kept, one that differs from it only after some sublayer begins there.
+
 A kept channel stays if fewer than k others are larger, or as large and before it: for a few channels counting is
 quicker than searching for the threshold.
 """
@@ -239,6 +241,31 @@ def _mlp(job, line, stream, length, asking, kept, guesses, space):
         _write(job, line, row, k, k_stream, guesses, MLP_OUT, POST_MLP, keys, found, stream[t])
 
 
+@njit
+@no_type_check
+def _streams(job, place, row):
+    """Where the stream of a row lies among those kept for one sublayer."""
+    return pointer(job.streams + FLOAT * (place * job.all_rows + row) * job.longest * job.d_model, _ZERO)
+
+
+@njit
+@no_type_check
+def _fetch(job, place, row, length, stream):
+    kept = _streams(job, place, row)
+    for t in range(length):
+        for j in range(job.d_model):
+            stream[t, j] = kept[t * job.d_model + j]
+
+
+@njit
+@no_type_check
+def _store(job, place, row, length, stream):
+    kept = _streams(job, place, row)
+    for t in range(length):
+        for j in range(job.d_model):
+            kept[t * job.d_model + j] = stream[t, j]
+
+
 @no_type_check
 def last_residuals(job_at):
     """The residual stream before the final norm at the last token of each of `total` rows."""
@@ -248,6 +275,7 @@ def last_residuals(job_at):
     kept = carray(pointer(job.kept, np.int64(0)), PLACES)
     tokens, last = pointer(job.tokens, np.int64(0)), pointer(job.last, np.int64(0))
     wte, wpe = pointer(job.wte, _ZERO), pointer(job.wpe, _ZERO)
+    places, rows = pointer(job.places, np.int64(0)), pointer(job.rows, np.int64(0))
     widest = max(d_model + job.d_position, 3 * job.heads * job.d_head, job.mlp) + 64
     row, computed = np.empty(widest, np.float32), np.empty(widest, np.float32)
     space = row, np.empty(widest, np.int32), np.empty(widest, np.float32), computed
@@ -261,18 +289,25 @@ def last_residuals(job_at):
             break
         for number in range(start, stop):
             length = last[number] + 1
-            for t in range(length):
+            if job.enter != 0:
+                _fetch(job, places[job.enter], rows[number], length, stream)
+            for t in range(length if job.enter == 0 else 0):
                 token = tokens[number * job.width + t]
                 for j in range(d_model):
                     stream[t, j] = wte[token * d_model + j]
                 if job.scheme == LEARNED:
                     for j in range(d_model):
                         stream[t, j] += wpe[t * d_model + j]
-            for layer in range(job.layers):
+            for sublayer in range(job.enter, 2 * job.layers):
+                layer = sublayer // 2
                 asking = length - 1 if layer == job.layers - 1 else 0
                 line = table[layer]
-                _attention(job, line, stream, length, asking, kept, guesses[layer], space, slots, heads, scores)
-                _mlp(job, line[MLP:], stream, length, asking, kept, guesses[layer], space)
+                if job.store != 0 and places[sublayer] >= 0:
+                    _store(job, places[sublayer], rows[number], length, stream)
+                if sublayer % 2 == 0:
+                    _attention(job, line, stream, length, asking, kept, guesses[layer], space, slots, heads, scores)
+                else:
+                    _mlp(job, line[MLP:], stream, length, asking, kept, guesses[layer], space)
             y = pointer(job.residuals + FLOAT * number * d_model, _ZERO)
             for j in range(d_model):
                 y[j] = stream[length - 1, j]
