@@ -9,8 +9,10 @@
 `model_hash` names a model by its config and weights, so that a circuit knows its own.
 """
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +26,7 @@ from sparse_circuits import shipped
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, to_json
-from sparse_circuits.files import atomic_write, read_json, write_json
+from sparse_circuits.files import atomic_write, locked, read_json, write_json
 from sparse_circuits.kernels.products import SparseMatrix
 from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT
@@ -167,6 +169,25 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Hold `folder` as `locked` does, made where it is missing; gone again if it was, and nothing came to be in it.
+
+    Raises:
+        InputError: another process holds it, or it cannot be made or written to.
+    """
+    made = not folder.exists()
+    make_folder(folder)
+    with locked(folder):
+        try:
+            yield
+        finally:
+            if made and [each.name for each in folder.iterdir()] == [".lock"]:
+                with contextlib.suppress(OSError):  # Windows does not remove a file that is open
+                    (folder / ".lock").unlink()
+                    folder.rmdir()
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -40,6 +40,22 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_work(
     assert f"cannot make the folder {out}" in capsys.readouterr().err
 
 
+def test_a_refused_task_leaves_no_folder_behind(
+    model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise InputError("refused")
+
+    monkeypatch.setattr(pruning, "prune", refuse)
+    there = model_folder / "there"
+    there.mkdir()
+    for out in (model_folder / "circuits" / "for_while", there):
+        assert main(["prune", "--model", str(model_folder), "--task", "for_while", "--out", str(out)]) == 2
+        assert "refused" in capsys.readouterr().err
+    assert not (model_folder / "circuits" / "for_while").exists()
+    assert there.exists()  # it was before
+
+
 def test_a_second_process_is_told_before_the_work(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = model_folder / "circuits" / "for_while"
     out.mkdir(parents=True)

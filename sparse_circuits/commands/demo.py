@@ -107,7 +107,6 @@ def _make_circuit(model: "GPT", task: "Task", folder: Path, config: PruneConfig,
     from sparse_circuits.circuits.circuit import Circuit
     from sparse_circuits.circuits.prune import prune
     from sparse_circuits.errors import InputError
-    from sparse_circuits.files import locked
 
     if (folder / "circuit.json").exists():
         try:
@@ -117,8 +116,7 @@ def _make_circuit(model: "GPT", task: "Task", folder: Path, config: PruneConfig,
         except InputError as error:  # of a model that shipped before, or of pairs as they were
             _say(f"a circuit that is there is not used: {error}")
     _say(f"{step}pruning the circuit of {task.name}")
-    checkpoint.make_folder(folder)
-    with locked(folder):
+    with checkpoint.working_in(folder):
         circuit = prune(model, task, config=config, progress=True)
         circuit.save(folder)
     return circuit

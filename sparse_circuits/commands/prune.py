@@ -44,7 +44,6 @@ def run(command: Command) -> None:
     from sparse_circuits.circuits.report import report
     from sparse_circuits.circuits.report.table import print_card
     from sparse_circuits.circuits.table import print_circuit
-    from sparse_circuits.files import locked
     from sparse_circuits.tasks import get_task
 
     task = get_task(command.task)
@@ -52,8 +51,7 @@ def run(command: Command) -> None:
     assert model.folder is not None
     name = task.name if command.method == "learned" else f"{task.name}-{command.method}"
     out = command.out or shipped.writable(model.folder) / "circuits" / name
-    checkpoint.make_folder(out)
-    with locked(out):  # a folder that cannot be written to is told now, not after minutes of pruning
+    with checkpoint.working_in(out):  # a folder that cannot be written to is told now, not after minutes of pruning
         if model.tokenizer is None:
             raise InputError(f"{model.folder} has no tokenizer.json, and the task is text")
         if command.method == "learned":
