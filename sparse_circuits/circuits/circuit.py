@@ -19,7 +19,7 @@ from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.ablation import Counterparts, held
 from sparse_circuits.circuits.calibration import Calibration
 from sparse_circuits.circuits.evaluator import Evaluator
-from sparse_circuits.circuits.logits import final_scales
+from sparse_circuits.circuits.logits import final_scales, pairs_for
 from sparse_circuits.circuits.logits import last_logits as last_logits
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace, keep_only
@@ -260,10 +260,7 @@ def evaluator(model: GPT, examples: Examples, means: Means, config: PruneConfig)
 
 def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> Examples:
     """The pairs of `split` on which circuits are compared: the same for the same task, tokenizer and count."""
-    if model.tokenizer is None:
-        raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
-    examples = task.examples(model.tokenizer, split, config.eval_pairs, seed=0, block_size=model.config.block_size)
-    return examples.to(next(model.parameters()).device)
+    return pairs_for(model, task, split, config.eval_pairs, seed=0)
 
 
 def _own_model(described: Mapping[str, Any], model: GPT | None) -> GPT:

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose
-from sparse_circuits.tasks import Examples
+from sparse_circuits.tasks import Examples, Task
 
 ROWS_PER_BATCH = 64
 """Few enough that rows of one batch are of like length, and what is computed of them stays near the processor."""
@@ -28,6 +29,18 @@ class RowTap(ABC):
     @abstractmethod
     def at(self, rows: Int64[Tensor, " some"], width: int) -> Tap:
         """The tap for the examples' `rows`, cut to their first `width` tokens."""
+
+
+def pairs_for(model: GPT, task: Task, split: str, pairs: int, seed: int) -> Examples:
+    """Pairs of a task as `model` reads them, where it is.
+
+    Raises:
+        InputError: the model has no tokenizer, or the task does not suit it.
+    """
+    if model.tokenizer is None:
+        raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
+    examples = task.examples(model.tokenizer, split, pairs, seed, model.config.block_size)
+    return examples.to(next(model.parameters()).device)
 
 
 def rows_by_length(last: Int64[Tensor, " rows"]) -> Sequence[Int64[Tensor, " some"]]:

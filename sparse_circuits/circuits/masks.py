@@ -25,10 +25,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparse_circuits.circuits.ablation import Replace, counterparts
-from sparse_circuits.circuits.logits import final_scales, frozen_logits
+from sparse_circuits.circuits.logits import final_scales, frozen_logits, pairs_for
 from sparse_circuits.circuits.nodes import NodeSpace, Shares, hold_each
 from sparse_circuits.config import PruneConfig
-from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.optimizer import Projection
 from sparse_circuits.sites import Tap
@@ -66,7 +65,7 @@ def initial(config: PruneConfig, nodes: int, chosen: Tensor | None = None) -> Te
     generator = torch.Generator().manual_seed(config.loop.seed)
     noise = torch.randn(nodes, generator=generator) * config.init_scale
     bias = torch.full((nodes,), config.init_bias)
-    return (noise + (bias if chosen is None else torch.where(chosen, bias, -bias.abs()))).clamp(-1, 1)
+    return noise + (bias if chosen is None else torch.where(chosen, bias, -bias.abs()))
 
 
 class MaskLearning:
@@ -101,8 +100,6 @@ class MaskLearning:
         self.prices = [config.k_coef for config in self.configs]
         self._losses = [config.target_loss for config in self.configs]
         self._slopes: list[Tensor | None] = [None] * len(self.configs)
-        if model.tokenizer is None:
-            raise InputError("the model has no tokenizer, so a task cannot be put to it; set model.tokenizer")
         # Drawing pairs costs as much as a small model's step, so they are drawn once.
         seeds = {config.loop.seed for config in self.configs}
         self.pools = {seed: self._pool(seed) for seed in sorted(seeds)}
@@ -111,11 +108,8 @@ class MaskLearning:
         self._tied = self._ties() if self.configs[0].tie_qk else None
 
     def _pool(self, seed: int) -> Examples:
-        assert self.model.tokenizer is not None
         size = max(1, min(POOL_BATCHES * self.configs[0].batch_pairs, self.task.size("prune")))
-        block_size = self.model.config.block_size
-        pool = self.task.examples(self.model.tokenizer, "prune", size, seed=seed + 1, block_size=block_size)
-        return pool.to(self.device)
+        return pairs_for(self.model, self.task, "prune", size, seed + 1)
 
     def _ties(self) -> Tensor:
         """For each node the one whose parameter it uses: for channel c of k, channel c of q."""

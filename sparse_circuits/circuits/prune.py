@@ -149,7 +149,7 @@ class _Pruning:
         if rank is None:
             seeds = range(config.loop.seed, config.loop.seed + config.runs)
             runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
-            starts = screened(runner, task, means, runs) if start is None else [start] * config.runs
+            starts = [screened(runner, task, means, run) if start is None else start for run in runs]
             self.objective = MaskLearning(runner, task, self.evaluate.held, runs, starts)
 
     def run(self, started: float) -> Circuit:

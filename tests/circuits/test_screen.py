@@ -21,7 +21,7 @@ CONFIG = PruneConfig(init_bias=0.2, init_scale=0.05, screen=0.25, loop=LoopConfi
 def test_the_chosen_are_those_whose_removal_moves_the_loss_most(
     quote_model: GPT, quote_task: Task, quote_means: Means
 ) -> None:
-    (start,) = screened(quote_model, quote_task, quote_means, [replace(CONFIG, init_scale=0.0)])
+    start = screened(quote_model, quote_task, quote_means, replace(CONFIG, init_scale=0.0))
     space = NodeSpace(quote_model.config)
     assert set(start.tolist()) == {torch.tensor(0.2).item(), torch.tensor(-0.2).item()}
     chosen = start > 0
@@ -56,10 +56,8 @@ def test_each_run_begins_as_if_it_were_alone(
     monkeypatch.setattr("sparse_circuits.circuits.screen.PAIRS", 2)  # of more
     monkeypatch.setattr("sparse_circuits.circuits.screen.evaluator", slopes)
     runs = [replace(CONFIG, loop=replace(CONFIG.loop, seed=seed)) for seed in range(4)]
-    starts = screened(quote_model, quote_task, quote_means, runs)
+    starts = [screened(quote_model, quote_task, quote_means, run) for run in runs]
     assert len({tuple((start >= 0).tolist()) for start in starts}) > 1
-    for start, run in zip(starts, runs, strict=True):
-        assert torch.equal(start, screened(quote_model, quote_task, quote_means, [run])[0])
 
 
 def test_below_zero_the_bias_removes_all() -> None:
@@ -78,13 +76,13 @@ def test_tied_channels_are_worth_what_they_are_worth_together(
     monkeypatch.setattr("sparse_circuits.circuits.screen.evaluator", lambda *given: Slopes(slopes))
     config = replace(CONFIG, screen=3 / space.total, init_scale=0.0)
     for tied, expected in ((False, [q + 1, k, k + 1]), (True, [q, k, v])):
-        (start,) = screened(quote_model, quote_task, quote_means, [replace(config, tie_qk=tied)])
+        start = screened(quote_model, quote_task, quote_means, replace(config, tie_qk=tied))
         assert (start > 0).nonzero().squeeze(1).tolist() == expected
 
 
 def test_with_all_nodes_it_is_as_without(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
     config = replace(CONFIG, screen=1.0)
-    (start,) = screened(quote_model, quote_task, quote_means, [config])
+    start = screened(quote_model, quote_task, quote_means, config)
     assert torch.equal(start, initial(config, NodeSpace(quote_model.config).total))
 
 

@@ -148,7 +148,7 @@ def _search(subject: Subject, model: GPT, means: Means, task: Task, name: str, p
         parameter.requires_grad_(False)
     try:
         constants = held(means, "zero" if config.ablation == "zero" else "mean")
-        learning = MaskLearning(model, task, constants, config, screened(model, task, means, [config]))
+        learning = MaskLearning(model, task, constants, config, [screened(model, task, means, config)])
         with Bar(name, config.loop.steps, progress) as bar:
             for log in Loop(learning, config.loop):
                 bar.update(log.step, f"loss {log.figures['task_loss']:.3f}")
