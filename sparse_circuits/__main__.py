@@ -191,9 +191,12 @@ def _one_line(text: str, verb: str) -> str:
     """The parser's boxed message, whose first line is a title, as one line."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()
     words = " ".join(re.sub(r"[│╰╯─]+|-{4,}", " ", line) for line in plain.splitlines()[1:])
-    words = re.sub(r"For full helptext, .*|Error parsing config(\.\w+)?: ", "", " ".join(words.split()))
+    words = re.sub(r"For full helptext, .*|Error parsing (Command|config(\.\w+)?): ", "", " ".join(words.split()))
     words = words.replace(" Argument helptext:", "; expected").replace(" Perhaps you meant:", "; perhaps you meant")
-    return f"{words.strip()}; see `sparse-circuits {verb} --help`"
+    # The flag alone, without its help.
+    words = re.sub(r"(; perhaps you meant --\S+( [A-Z{]\S*)?).*", r"\1", words.strip())
+    words = re.sub(r"^[a-z]\w*(?= is )", lambda field: "--" + field[0].replace("_", "-"), words)
+    return f"{words}; see `sparse-circuits {verb} --help`"
 
 
 _warned: set[str] = set()
