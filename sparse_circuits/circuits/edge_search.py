@@ -8,7 +8,8 @@
 
 Of a circuit of more than `MEASURED` nodes none is measured alone. Of more edges than that the most promising `MOST` are
 at a time: dropping those that harm makes room, which the next round of bisection fills, until a round finds little and
-no room is left, or `ROUNDS` are over. A dense model's circuits have thousands.
+no room is left, or `ROUNDS` are over. A dense model's circuits have thousands. Of more than `MANY` none is measured: that
+is no small circuit, and would take the better part of an hour.
 """
 
 import math
@@ -26,6 +27,7 @@ from sparse_circuits.circuits.twin import Link, gradients, layer_of, place, trai
 
 MEASURED = 300
 MOST = 200
+MANY = 5000
 ROUNDS = 4
 LITTLE = 0.1
 """A round that drops no more than this part of many edges is the last, if the loss is that near the target."""
@@ -107,9 +109,9 @@ def drop_edges(
         if torch.equal(fewer, kept) or left > target:
             return kept, dropped
         kept, dropped = fewer, still
-        large += len(present) > MEASURED
+        large += ROUNDS if len(present) > MANY else len(present) > MEASURED
         # What was needed just before still is where there is no more room than there was.
-        if large == ROUNDS or left >= loss:
+        if large >= ROUNDS or left >= loss:
             return kept, dropped
 
 
@@ -117,10 +119,10 @@ def needed(measures: Measures, count: int, target: float, progress: bool) -> Boo
     """Which of the `count` edges stay."""
     left = torch.ones(count, dtype=torch.bool)
     for _ in range(ROUNDS):
-        most = math.inf if int(left.sum()) <= MEASURED else MOST
+        most = math.inf if int(left.sum()) <= MEASURED else MOST if int(left.sum()) <= MANY else 0
         fewer = drop_unneeded(measures, left, target, progress, most, "edges")
         found = int(left.sum()) - int(fewer.sum())
-        if most == math.inf or not found:
+        if most in (math.inf, 0) or not found:
             return fewer
         many = int(fewer.sum()) > MEASURED
         if many and found <= LITTLE * int(left.sum()) and measures(fewer) >= (1 - LITTLE) * target:
