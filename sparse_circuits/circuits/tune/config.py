@@ -43,6 +43,10 @@ class TuneConfig:
             for each in given:
                 require(given.count(each) == 1, f"{name} has {each} twice; give each once")
         knobs(self.knobs)
+        require(
+            self.config.restore != "none" or "restore_fraction" not in self.knobs,
+            "restore_fraction does nothing where no node is restored; give --restore random or adversarial",
+        )
         require(self.trials is None or self.trials >= 1, f"trials is {self.trials}; it must be at least 1")
         require(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; it must be above 0")
 

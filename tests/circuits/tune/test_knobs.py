@@ -52,11 +52,13 @@ def test_wrong_choices_are_refused(tmp_path) -> None:
     for changes, message in (
         ({"knobs": ()}, "no knobs given"),
         ({"knobs": ("k_coef", "k_coef")}, "knobs has k_coef twice"),
+        ({"knobs": ("restore_fraction",)}, "does nothing where no node is restored; give --restore"),
         ({"trials": 0}, "trials is 0"),
         ({"minutes": 0.0}, "minutes is 0.0; it must be above 0"),
     ):
         with pytest.raises(InputError, match=message):
             TuneConfig(**study, **changes)
+    assert TuneConfig(**study, knobs=("restore_fraction",), config=replace(DEFAULT, restore="random")).knobs
     assert TuneConfig(**study).budget == 64
     assert TuneConfig(**study, minutes=1.0).budget is None
     assert TuneConfig(**study, minutes=1.0, trials=3).budget == 3
