@@ -8,8 +8,8 @@
 
 Of a circuit of more than `MEASURED` nodes none is measured alone. Of more edges than that the most promising `MOST` are
 at a time: dropping those that harm makes room, which the next round of bisection fills, until a round finds little and
-no room is left, or `ROUNDS` are over. A dense model's circuits have thousands. Of more than `MANY` none is measured: that
-is no small circuit, and would take the better part of an hour.
+no room is left, or `ROUNDS` are over. A dense model's circuits have thousands. Of more than `MANY` none is measured:
+that is no small circuit, and would take the better part of an hour.
 """
 
 import math

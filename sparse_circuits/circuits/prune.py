@@ -10,6 +10,7 @@
 6. Calibrate on the same split, measure everything on the `report` split.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -47,6 +48,10 @@ LEARNING_POINTS = 100
 """Steps of mask learning that a circuit remembers: its step, task loss and number of nodes (means over runs)."""
 
 
+class GivenUp(Exception):
+    """What was learned has more edges than were allowed before cleaning."""
+
+
 def prune(
     model: GPT,
     task: Task | str,
@@ -57,6 +62,7 @@ def prune(
     means: Means | None = None,
     warm_start: Circuit | Tensor | None = None,
     rank: Callable[[Evaluator], Tensor] | None = None,
+    most_edges: int | float = math.inf,
     progress: bool = False,
 ) -> Circuit:
     """Find the smallest circuit of `task` in `model` whose loss is at most `target_loss`.
@@ -72,11 +78,13 @@ def prune(
             larger target, say.
         rank: gives every node a score, high where it is needed, in place of learning masks (see `baseline`); it gets
             what measures nodes on the calibration split.
+        most_edges: give up, before it takes minutes to clean, on what has more edges than this as it meets the target.
         progress: show progress on standard error.
 
     Raises:
         InputError: the task lacks a split or does not suit the model's tokenizer, there is no text for the means, or
             the model itself does not reach the target.
+        GivenUp: no run led to as few edges as `most_edges`.
     """
     started = time.monotonic()
     config = config or PruneConfig()
@@ -100,7 +108,7 @@ def prune(
     try:
         means = means or means_for(runner, text, config.mean_tokens, progress)
         start = _start(warm_start, config, NodeSpace(model.config))
-        return _Pruning(model, runner, task, config, means, examples, start, rank, progress).run(started)
+        return _Pruning(model, runner, task, config, means, examples, start, rank, progress).run(started, most_edges)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
@@ -152,11 +160,12 @@ class _Pruning:
             starts = [screened(runner, task, means, run) if start is None else start for run in runs]
             self.objective = MaskLearning(runner, task, self.evaluate.held, runs, starts)
 
-    def run(self, started: float) -> Circuit:
+    def run(self, started: float, most_edges: int | float) -> Circuit:
         ranked_by = self._learn() if self.rank is None else [self.rank(self.evaluate)]
-        found = [self._from_scores(scores) for scores in ranked_by]
-        best = min(range(len(found)), key=lambda run: (found[run].edges, int(found[run].kept.sum())))
-        kept, scores, sizes = found[best].kept, found[best].scores, found[best].sizes
+        found = [self._from_scores(scores, most_edges) for scores in ranked_by]
+        kept, scores, sizes, _ = min(found, key=lambda each: (each.edges, int(each.kept.sum())))
+        if sizes["connected_edges" if self.config.clean else "discretised_edges"] > most_edges:
+            raise GivenUp
         dropped: list[Link] = []
         if self.config.clean and self.config.drop_edges:
             constants = self.evaluate.held.cpu()
@@ -183,7 +192,7 @@ class _Pruning:
             ]
         return circuit
 
-    def _from_scores(self, scores: Tensor) -> "_Found":
+    def _from_scores(self, scores: Tensor, most_edges: int | float) -> "_Found":
         """The circuit that one run's mask parameters lead to."""
         kept = discretise(self.evaluate, scores, self.config.target_loss)
         assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
@@ -197,7 +206,8 @@ class _Pruning:
         if self.config.clean:
             kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)
             sizes |= self._sizes("connected", kept)
-            kept = self._clean(kept)
+            if sizes["connected_edges"] <= most_edges:
+                kept = self._clean(kept)
             sizes |= self._sizes("cleaned", kept)
         return _Found(kept, scores, sizes, len(edges(self.model, self.evaluate.space.by_site(kept))))
 

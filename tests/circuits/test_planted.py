@@ -6,7 +6,7 @@ import planted
 import pytest
 
 from sparse_circuits.circuits.circuit import Circuit
-from sparse_circuits.circuits.prune import prune
+from sparse_circuits.circuits.prune import GivenUp, prune
 from sparse_circuits.config import PruneConfig
 
 
@@ -77,3 +77,12 @@ def test_a_calibrated_target_needs_less() -> None:
     assert circuit.loss("calibrate", calibrated=True) <= 0.15 < circuit.loss("calibrate")
     assert circuit.size < sum(map(len, planted.NODES.values()))
     assert all(set(channels) <= set(planted.NODES[site]) for site, channels in circuit.nodes.items())
+
+
+def test_what_is_too_large_before_cleaning_is_given_up() -> None:
+    model = planted.model()
+    given = {"config": planted.CONFIG, "means": planted.means(model)}
+    edges = prune(model, planted.task(), **given).found["sizes"]["connected_edges"]
+    assert len(prune(model, planted.task(), **given, most_edges=edges).edges) == len(planted.EDGES)
+    with pytest.raises(GivenUp):
+        prune(model, planted.task(), **given, most_edges=edges - 1)

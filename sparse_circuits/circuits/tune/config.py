@@ -28,7 +28,7 @@ class TuneConfig:
     minutes: float | None = None
     """Minutes of work after which no trial begins, summed over all workers and times."""
     stop_early: bool = True
-    """End a trial over several tasks as soon as it is worse than most were after as many of them."""
+    """End a trial as soon as it is worse than most were after as many tasks, or a circuit of it is hopelessly large."""
     storage: str | None = None
     """Where trials are noted: an Optuna storage URL, or a file; study.journal in the folder if not given."""
     corpus: Path | None = None

@@ -61,7 +61,7 @@ KNOBS = {
         Knob("screen", 0.01, 1.0),
         Knob("init_bias", 0.02, 0.5),
         Knob("init_scale", 1e-3, 0.1),
-        Knob("learning_rate", 5e-4, 0.1, in_loop=True),
+        Knob("learning_rate", 5e-3, 0.2, in_loop=True),
         Knob("weight_decay", 1e-5, 0.1, in_loop=True),
         Knob("beta2", 5e-3, 0.5, from_one=True, in_loop=True),
         Knob("warmup", 0.0, 0.3, log=False, in_loop=True),

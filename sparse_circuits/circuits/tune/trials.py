@@ -19,7 +19,7 @@ from optuna.trial import Trial, TrialState
 from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.prune import prune
+from sparse_circuits.circuits.prune import GivenUp, prune
 from sparse_circuits.circuits.subjects import Subject, described, file_name, subjects, tasks
 from sparse_circuits.circuits.tune import study as shared
 from sparse_circuits.circuits.tune.config import TuneConfig
@@ -31,6 +31,11 @@ from sparse_circuits.tasks import Task
 
 NODE = 1e-3
 """What a node counts, in edges."""
+HOPELESS = 8
+"""A trial ends when, before cleaning, one of its circuits has so many times the edges of its task's smallest.
+Cleaning halves most, and takes the longer the less hope there is."""
+AT_LEAST = 100
+"""Edges that are never too many."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def work_on(study: Study, trial: Trial, cases: Sequence[Case], config: TuneConfi
         try:
             settings = settings_of(trial, config)
             trial.set_user_attr("settings", to_json(settings))
-            circuits = _circuits(trial, cases, settings, config)
+            circuits = _circuits(trial, cases, settings, config, _most(study, cases))
             if circuits is None:
                 study.tell(trial, state=TrialState.PRUNED)
                 return
@@ -119,22 +124,33 @@ def settings_of(trial: Trial, config: TuneConfig) -> PruneConfig:
     return replace(settings, loop=replace(settings.loop, seed=seed))
 
 
+def _most(study: Study, cases: Sequence[Case]) -> list[int | float]:
+    """How many edges a circuit of each case may have before cleaning for its trial to go on."""
+    known = [trial.user_attrs["edges"] for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+    smallest = [min((edges[number] for edges in known), default=math.inf) for number in range(len(cases))]
+    return [max(AT_LEAST, HOPELESS * edges) for edges in smallest]
+
+
 def _circuits(
-    trial: Trial, cases: Sequence[Case], settings: PruneConfig, config: TuneConfig
+    trial: Trial, cases: Sequence[Case], settings: PruneConfig, config: TuneConfig, most: Sequence[int | float]
 ) -> list[Circuit | None] | None:
     """The circuit of each case, None where learning diverged; None for all where the trial is not worth going on."""
     found: list[Circuit | None] = []
     logs = 0.0
+    through = bool(trial.user_attrs.get("default")) or not config.stop_early
     for number, case in enumerate(cases):
+        most_edges = math.inf if through else most[number]
+        model, means = case.subject.model, case.subject.means
         try:
-            circuit = prune(case.subject.model, case.task, config=settings, means=case.subject.means)
+            circuit = prune(model, case.task, config=settings, means=means, most_edges=most_edges)
         except Diverged:
             circuit = None
+        except GivenUp:
+            return None
         found.append(circuit)
         logs += math.log(_size(*_counts(case, circuit)))
         trial.report(math.exp(logs / len(found)), number)
-        more = len(found) < len(cases)
-        if more and config.stop_early and not trial.user_attrs.get("default") and trial.should_prune():
+        if len(found) < len(cases) and not through and trial.should_prune():
             return None
     return found
 

@@ -76,6 +76,16 @@ def test_the_first_trial_is_the_settings_given_and_the_best_beats_them(config: T
     assert "hopeless: the model's own loss is" in found.left_out[0]
 
 
+def test_hopelessly_large_trials_are_given_up(config: TuneConfig, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(trials, "AT_LEAST", 0)
+    monkeypatch.setattr(trials, "HOPELESS", 0)
+    with kernels.use("reference"):
+        all_given_up = run.tune(replace(config, out=tmp_path / "a", trials=3))
+        none = run.tune(replace(config, out=tmp_path / "b", trials=3, stop_early=False))
+    assert [each.state for each in all_given_up.tried] == ["complete", "stopped early", "stopped early"]
+    assert {each.state for each in none.tried} == {"complete"}
+
+
 def test_the_best_settings_and_circuit_are_kept(config: TuneConfig, found: Tuned) -> None:
     settings = read_settings(config.out / "settings.json")
     assert settings == found.settings
