@@ -10,7 +10,7 @@ from sparse_circuits.bridges.curves import Steered
 from sparse_circuits.circuits.report.svg import Number, linear, ticks
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 34, 72
+LEFT, RIGHT, TOP, BOTTOM = 56, 32, 34, 72
 INK, RULE, SOFT = "#202020", "#dddddd", "#606060"
 
 
