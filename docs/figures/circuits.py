@@ -15,6 +15,7 @@ from typing import Any
 
 from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.prune import measure
 from sparse_circuits.circuits.report.build import report
 from sparse_circuits.files import atomic_write
 from sparse_circuits.model import GPT
@@ -48,11 +49,14 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
         reached = [each for each in sorted(results) if each >= target and results[each]["status"] == "found"]
         if not reached:
             losses = [result["model_loss"] for result in results.values() if "model_loss" in result]
+            skipped = [result["reason"] for result in results.values() if "reason" in result]
             why = f"not reached: the model's own loss there is {losses[0]:.3f}" if losses else "not looked for"
+            why = skipped[0] if skipped else why
             lines.append(f"| {task} | | | | | | {why} |")
             continue
         found = sweep / task / f"learned-{reached[0]:g}-seed0"
         circuit = Circuit.load(found, model)
+        measure(circuit)  # it may have been found before measures changed
         card = report(circuit, progress=True)
         circuit.save(out / task)
         card.save(out / task)

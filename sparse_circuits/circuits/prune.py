@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -179,10 +179,9 @@ class _Pruning:
             scores,
             dropped=dropped,
         )
-        examples = self.evaluate.examples
-        logits = circuit.evaluator(examples).logits(circuit.kept)
-        circuit.calibration = calibrate(logits.cpu(), examples.to("cpu"))
-        circuit.found = {"sizes": sizes, **measure(circuit), "seconds": round(time.monotonic() - started, 1)}
+        circuit.found = {"sizes": sizes}
+        measure(circuit)
+        circuit.found["seconds"] = round(time.monotonic() - started, 1)
         if self.learning:
             circuit.found["learning"] = self.learning
         if len(found) > 1:
@@ -237,11 +236,13 @@ class _Pruning:
         return {stage: int(kept.sum()), f"{stage}_edges": len(edges(self.model, nodes))}
 
 
-def measure(circuit: Circuit) -> dict[str, Any]:
-    """Losses of model, circuit and empty circuit by split, and each kept node's cost, on the fixed pairs.
+def measure(circuit: Circuit) -> None:
+    """Calibrate, and note in `found` the losses of model, circuit and empty circuit by split, and each node's cost.
 
-    Costs take a measurement a node, so circuits of more than `MEASURED` nodes go without.
+    All on the fixed pairs. Costs take a measurement a node, so circuits of more than `MEASURED` nodes go without.
     """
+    pairs = circuit.examples("calibrate")
+    circuit.calibration = calibrate(circuit.evaluator(pairs).logits(circuit.kept).cpu(), pairs.to("cpu"))
     splits = [split for split in ("calibrate", "report", "ood") if split in circuit.task.splits]
     losses: dict[str, dict[str, float]] = {}
     costs: dict[str, list[float]] = {}
@@ -254,12 +255,11 @@ def measure(circuit: Circuit) -> dict[str, Any]:
             "circuit": float(task_losses(logits, examples).mean()),
             "empty": evaluate(torch.zeros_like(circuit.kept)),
         }
-        if circuit.calibration is not None:
-            losses[split]["calibrated"] = float(circuit.calibration.losses(logits, examples).mean())
+        losses[split]["calibrated"] = float(circuit.calibration.losses(logits, examples).mean())
         if split == "report" and circuit.size <= MEASURED:
             each = evaluate.costs(circuit.kept)
             costs = {
                 site: [round(float(each[circuit.space.slices[site].start + c]), 6) for c in channels]
                 for site, channels in circuit.nodes.items()
             }
-    return {"losses": losses, "costs": costs}
+    circuit.found |= {"losses": losses, "costs": costs}
