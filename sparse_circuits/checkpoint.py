@@ -178,16 +178,17 @@ def working_in(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it, or it cannot be made or written to.
     """
-    made = not folder.exists()
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     make_folder(folder)
     with locked(folder):
         try:
             yield
         finally:
-            if made and [each.name for each in folder.iterdir()] == [".lock"]:
-                with contextlib.suppress(OSError):  # Windows does not remove a file that is open
+            with contextlib.suppress(OSError):  # Windows does not remove a file that is open
+                if made and [each.name for each in folder.iterdir()] == [".lock"]:
                     (folder / ".lock").unlink()
-                    folder.rmdir()
+                    for each in made:
+                        each.rmdir()
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -143,17 +143,21 @@ def claimed(folder: Path) -> Iterator[bool]:
     Raises:
         InputError: the folder is missing or cannot be written to.
     """
-    try:
-        handle = open(folder / ".lock", "w")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
-    with handle:
+    lock = folder / ".lock"
+    while True:
         try:
-            lock_handle(handle.fileno())
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+            handle = open(lock, "w")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            raise InputError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+        with handle:
+            try:
+                lock_handle(handle.fileno())
+            except BlockingIOError:
+                yield False
+                return
+            if _is_still(handle.fileno(), lock):
+                yield True
+                return
 
 
 @contextlib.contextmanager
@@ -175,10 +179,8 @@ def alone(path: Path, doing: str) -> Iterator[None]:
         except BlockingIOError as error:
             os.close(handle)
             raise InputError(f"{path} is {doing} by another process; wait for it, or choose another folder") from error
-        with contextlib.suppress(FileNotFoundError):
-            # The last holder may have removed the file between our opening and our locking it.
-            if os.fstat(handle).st_ino == os.stat(lock).st_ino:
-                break
+        if _is_still(handle, lock):
+            break
         os.close(handle)
     try:
         yield
@@ -186,6 +188,14 @@ def alone(path: Path, doing: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # Windows does not remove a file that is open
             lock.unlink()
         os.close(handle)
+
+
+def _is_still(handle: int, lock: Path) -> bool:
+    """Whether an open file is what lies at `lock`: its last holder may have removed it before we locked it."""
+    try:
+        return os.fstat(handle).st_ino == os.stat(lock).st_ino
+    except FileNotFoundError:
+        return False
 
 
 if sys.platform == "win32":

@@ -3,10 +3,11 @@
 Sixteen LBFGS steps on a scale and a shift of the logits: for two-token tasks a scale and an offset of the difference
 between the completions (a shift common to both cancels in the softmax), for full-vocabulary tasks a scale and a vector.
 
-A scale below zero is none: the calibrated circuit would say the opposite of what the circuit says. The targets
-are those of Platt (1999, "Probabilistic outputs for support vector machines"): of N rows nothing can be learnt that is
+A scale below zero is none: the calibrated circuit would say the opposite of what the circuit says. The targets are
+softened after Platt (1999, "Probabilistic outputs for support vector machines"): of N rows nothing is learnt that is
 surer than 1 - 1 / (N + 2). Where the circuit tells all of them apart, no scale would be too large otherwise, and other
-rows would be answered wrongly with all that confidence.
+rows would be answered wrongly with all that confidence. A circuit that is right and surer than that by itself is left
+as it is.
 """
 
 import math
@@ -41,7 +42,7 @@ def calibrate(logits_last: Float[Tensor, "rows V"], examples: Examples) -> Calib
     logits = logits_last.detach().float()
     found = _fitted(logits, examples, 1.0)
     if found.scale < 0:
-        # The problem is convex: of those that are not below zero, zero is best.
+        # Of those that are not below it zero is best, where the problem is convex: between two completions it is.
         found = _fitted(logits, examples, 0.0)
     unchanged = Calibration(1.0, torch.zeros_like(found.shift))
     better = found.losses(logits, examples).mean() <= unchanged.losses(logits, examples).mean()

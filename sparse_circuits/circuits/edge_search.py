@@ -97,7 +97,8 @@ def drop_edges(
     while True:
         present = edges(without(model, dropped, constants), evaluate.space.by_site(kept))
         measures = EdgeMeasures(evaluate, kept, present, dropped, constants)
-        dropped = measures.gone(needed(measures, len(present), target, progress))
+        left = needed(measures, len(present), target, progress)
+        dropped = measures.gone(left)
         twin = evaluate.without(dropped)
         loss = twin(kept)
         fewer = drop_unconnected(twin, kept, target)
@@ -105,13 +106,13 @@ def drop_edges(
         inside = {ends(edge) for edge in edges(model, evaluate.space.by_site(fewer))}
         # Of a node that is gone no edge is left to drop. (With a sink that changes what comes from a v channel.)
         still = [link for link in dropped if link in inside]
-        left = evaluate.without(still)(fewer)
-        if torch.equal(fewer, kept) or left > target:
+        loss_left = evaluate.without(still)(fewer)
+        if torch.equal(fewer, kept) or loss_left > target:
             return kept, dropped
         kept, dropped = fewer, still
-        large += ROUNDS if len(present) > MANY else len(present) > MEASURED
+        large += ROUNDS if int(left.sum()) > MANY else len(present) > MEASURED
         # What was needed just before still is where there is no more room than there was.
-        if large >= ROUNDS or left >= loss:
+        if large >= ROUNDS or loss_left >= loss:
             return kept, dropped
 
 
@@ -122,7 +123,7 @@ def needed(measures: Measures, count: int, target: float, progress: bool) -> Boo
         most = math.inf if int(left.sum()) <= MEASURED else MOST if int(left.sum()) <= MANY else 0
         fewer = drop_unneeded(measures, left, target, progress, most, "edges")
         found = int(left.sum()) - int(fewer.sum())
-        if most in (math.inf, 0) or not found:
+        if most == math.inf or not found or int(fewer.sum()) > MANY:
             return fewer
         many = int(fewer.sum()) > MEASURED
         if many and found <= LITTLE * int(left.sum()) and measures(fewer) >= (1 - LITTLE) * target:

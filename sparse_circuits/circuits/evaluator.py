@@ -6,7 +6,7 @@ model's forward pass.
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -33,6 +33,8 @@ from sparse_circuits.tasks import Examples, task_losses
 
 Mask = Bool[Tensor, "nodes"]
 
+ROWS = 16
+"""Of few nodes computed at a time."""
 ROUNDING = 1e-5
 """Of a sum of losses, more than enough."""
 
@@ -43,8 +45,10 @@ class _Shared:
     def __init__(self, model: GPT, held: Float[Tensor, "nodes"], examples: Examples):
         self._model, self._held, self._examples = model, held, examples
         self._made: tuple[State, Folds | None, Nearby | None] | None = None
-        self.hardest_first: Int64[Tensor, " rows"] | None = None
-        """Rows by falling loss where last all were asked: a loss above a limit shows soonest in this order."""
+        self.batches = torch.arange(len(examples.last)).split(ROWS)
+        """Always of the same rows: in other company a row's logits would be other to the last bit."""
+        self.hardest_first: Sequence[int] = range(len(self.batches))
+        """Batches by falling loss where last all were asked: a loss above a limit shows soonest in this order."""
 
     @property
     def folds(self) -> tuple[Folds, Nearby] | None:
@@ -57,6 +61,11 @@ class _Shared:
             made = self._made = State(self._model), found, None if found is None else Nearby(found, self._examples)
         _, found, nearby = made
         return None if found is None or nearby is None else (found, nearby)
+
+    def found(self, losses: Float[Tensor, " rows"]) -> None:
+        """Remember what is hard."""
+        each = torch.stack([losses[rows].sum() for rows in self.batches])
+        self.hardest_first = each.argsort(descending=True, stable=True).tolist()
 
 
 class Evaluator:
@@ -122,7 +131,7 @@ class Evaluator:
             # No row's loss is negative, so what is still to come cannot make up for it.
             if float(losses.sum()) > (1 + ROUNDING) * limit * len(losses):
                 return math.inf
-        self._shared.hardest_first = losses.argsort(descending=True, stable=True)
+        self._shared.found(losses)
         return float(losses.mean())
 
     def logits(self, kept: Mask) -> Float[Tensor, "rows V"]:
@@ -134,10 +143,9 @@ class Evaluator:
         if self.others is None and self.scales is None and self._whole.standing_tap is None:
             found = self._shared.folds
             if found is not None and found[0].suits(kept):
-                order = self._shared.hardest_first
-                order = torch.arange(len(self.examples.last)) if order is None else order
+                rows = [self._shared.batches[number] for number in self._shared.hardest_first]
                 streams, enter = found[1].begin(kept, frozenset(self.dropped))
-                yield from found[0].batches_of_logits(kept, self.dropped, self.examples, order, streams, enter)
+                yield from found[0].batches_of_logits(kept, self.dropped, self.examples, rows, streams, enter)
                 return
         yield from batches_of_logits(self.model, self.examples, self.tap(kept), self.scales)
 
@@ -163,7 +171,7 @@ class Evaluator:
         losses, count = task_losses, len(self.examples.last)
         batches = rows_by_length(self.examples.last)
         if self.calibrated:
-            # Around the best scale and shift these do not count, to first order. Its rows have to stay in order.
+            # Near the best scale and shift these count for little, to first order. Its rows have to stay in order.
             losses = calibrate(last_logits(self.model, self.examples, tap, self.scales), self.examples).losses
             batches = (torch.arange(count, device=self.device),)
         for rows in batches:

@@ -34,8 +34,6 @@ from sparse_circuits.tasks import Examples
 
 PART = 1 / 12
 """Of the nodes; with more kept, the ordinary forward pass is as fast."""
-ROWS = 32
-"""Computed at a time."""
 MOST_BYTES = 256 << 20
 """Of streams that are kept."""
 
@@ -89,17 +87,18 @@ class Folds:
         kept: Bool[Tensor, "nodes"],
         dropped: Iterable[Link],
         examples: Examples,
-        order: Int64[Tensor, " rows"],
+        batches: Iterable[Int64[Tensor, " _"]],
         streams: Streams | None = None,
         enter: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """As of `logits.batches_of_logits`, the rows in this order.
+        """As of `logits.batches_of_logits`.
 
         Args:
+            batches: numbers of the rows to compute together, in this order.
             streams: of a choice of nodes and edges that is the same before the sublayer `enter`.
         """
         table = self.fold(kept, dropped, int(examples.last.max()) + 1)
-        for rows in order.split(ROWS):
+        for rows in batches:
             width, last = int(examples.last[rows].max()) + 1, examples.last[rows]
             tokens = examples.tokens[rows, :width]
             self.model.check(tokens, last)  # compiled code reads whatever lies there
@@ -113,9 +112,10 @@ class Folds:
         rows, longest = len(examples.last), int(examples.last.max()) + 1
         found = Streams(2 * len(self.layers), rows, longest, self.model.config.d_model, MOST_BYTES)
         if len(found.values):
-            self.model.check(examples.tokens, examples.last)
+            tokens = examples.tokens[:, :longest]
+            self.model.check(tokens, examples.last)
             table = self.fold(kept, dropped, longest)
-            table.last_residuals(examples.tokens, examples.last, found, torch.arange(rows), store=True)
+            table.last_residuals(tokens, examples.last, found, torch.arange(rows), store=True)
         return found
 
 

@@ -49,9 +49,10 @@ class Nearby:
         """From which streams the question can begin, and at which sublayer."""
         asked = _Choice(kept.clone(), dropped)
         self._note(asked)
-        if self._kept is None:
+        known = self._kept  # another thread may be here, too
+        if known is None:
             return None, 0
-        base, streams = self._kept
+        base, streams = known
         enter = streams.before(self._first_difference(asked, base))
         return (streams, enter) if enter else (None, 0)
 

@@ -89,6 +89,19 @@ def test_edges_that_have_become_few_are_all_measured() -> None:
     assert not left[300]
 
 
+def test_very_many_edges_that_bisection_makes_few_are_measured_after_all() -> None:
+    """Most go together; of the rest a few are needed, and look no dearer than others."""
+
+    class Costly(Separate):
+        def attribution(self, kept: Tensor) -> Tensor:
+            return torch.where(torch.arange(len(self.costs)) < 250, 1.0, 0.0)
+
+    costs = torch.zeros(5001)
+    costs[:20] = 1.0
+    left = needed(Costly(costs), 5001, 0.1, progress=False)
+    assert left.nonzero().squeeze(1).tolist() == list(range(20))
+
+
 @pytest.mark.parametrize("measured", [300, 0])
 def test_what_is_not_needed_goes_and_the_target_is_kept(measured: int, monkeypatch) -> None:
     """By measuring, and by first-order estimates alone."""

@@ -91,7 +91,7 @@ def chosen(model: GPT, seed: int, part: float) -> tuple[Tensor, Tensor, list[Lin
 
 def found_by(tables: Folds, kept: Tensor, dropped: list[Link], examples: Examples) -> Tensor:
     logits = torch.full((len(examples.last), tables.model.config.vocab_size), torch.nan)
-    backwards = torch.arange(len(examples.last)).flip(0)
+    backwards = torch.arange(len(examples.last)).flip(0).split(4)
     for rows, part in tables.batches_of_logits(kept, dropped, examples, backwards):
         logits[rows] = part
     return logits
@@ -167,7 +167,7 @@ def test_an_evaluator_folds_few_nodes_and_not_many(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_goes_wrong_is_asked_first_and_shows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sparse_circuits.circuits.folded.ROWS", 1)
+    monkeypatch.setattr("sparse_circuits.circuits.evaluator.ROWS", 1)
     model = made({}, 1, True)
     examples, space = questions(model, 3), NodeSpace(model.config)
     evaluate = Evaluator(model, examples, torch.zeros(space.total))

@@ -1,6 +1,7 @@
 """Questions about a set less something each begin where they differ from it, and are answered as any others."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,6 +108,27 @@ def test_another_set_is_not_answered_from_the_old_one(model: GPT) -> None:
             assert torch.equal(near.logits(fewer), Evaluator(model, examples, held).logits(fewer))
     last = near.without(links[:3]).logits(other)
     assert torch.equal(last, Evaluator(model, examples, held).without(links[:3]).logits(other))
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 4, 5, 17, 20])
+def test_what_was_hard_before_changes_no_bit(model: GPT, pairs: int) -> None:
+    kept, held, _ = chosen(model, 1)
+    examples = questions(model, pairs)
+    asked = Evaluator(model, examples, held)
+    for fewer in one_less(kept):
+        asked(fewer)
+        fresh = Evaluator(model, examples, held)
+        assert torch.equal(asked.logits(kept), fresh.logits(kept))
+        assert asked(kept) == fresh(kept)
+
+
+def test_what_lies_behind_the_last_tokens_is_not_read(model: GPT) -> None:
+    kept, held, _ = chosen(model, 1)
+    examples = questions(model)
+    padded = replace(examples, tokens=torch.nn.functional.pad(examples.tokens, (0, 30), value=-1))
+    near = Evaluator(model, padded, held)
+    for fewer in one_less(kept):
+        assert torch.equal(near.logits(fewer), Evaluator(model, examples, held).logits(fewer))
 
 
 def test_a_model_trained_on_in_between_is_asked_anew(model: GPT) -> None:
