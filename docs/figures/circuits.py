@@ -21,6 +21,9 @@ from sparse_circuits.files import atomic_write
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import TASKS
 
+LARGEST = 1000
+"""Nodes; what has more is no circuit that anybody would read."""
+
 
 def main() -> None:
     """Ship the circuits of every shipped model in the sweep."""
@@ -56,6 +59,10 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
             continue
         found = sweep / task / f"learned-{reached[0]:g}-seed0"
         circuit = Circuit.load(found, model)
+        if circuit.size > LARGEST:
+            why = f"no small circuit found: {circuit.size:,} nodes, {len(circuit.edges):,} edges"
+            lines.append(f"| {task} | | | | | | {why} |")
+            continue
         measure(circuit)  # it may have been found before measures changed
         card = report(circuit, progress=True)
         circuit.save(out / task)
