@@ -69,7 +69,7 @@ def test_a_fault_of_the_program_is_not_taken_for_too_little_memory(monkeypatch: 
 )
 def test_absurd_sizes_of_a_model_are_refused(flags: tuple[str, int], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *map(str, flags)]) == 2
-    assert f"{flags[0][2:].replace('-', '_')} is {flags[1]}; it must be at most 16777216" in capsys.readouterr().err
+    assert f"{flags[0]} is {flags[1]}; it must be at most 16777216" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_settings_of_masks_that_are_no_numbers_are_refused(
     flag: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["prune", "--model", "none", "--task", "for_while", f"--{flag}", value]) == 2
-    assert f"{flag.replace('-', '_')} is {value}" in capsys.readouterr().err
+    assert f"--{flag} is {value}" in capsys.readouterr().err
