@@ -26,7 +26,7 @@ from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.evaluator import Evaluator
-from sparse_circuits.circuits.logits import final_scales, frozen_logits
+from sparse_circuits.circuits.logits import final_scales, frozen_logits, pairs_for
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import Hold, NodeSpace
 from sparse_circuits.circuits.prune import prune
@@ -77,10 +77,9 @@ def baseline(
     def rank(evaluate: Evaluator) -> Tensor:
         if scores is not None:
             return scores
-        assert model.tokenizer is not None  # `prune` has asked it before
         size = min(scoring.score_pairs, task.size("prune"))
-        examples = task.examples(model.tokenizer, "prune", size, scoring.score_seed, model.config.block_size)
-        return score(_asked(evaluate, examples.to(evaluate.device), scoring.score_seed), method, scoring, progress)
+        examples = pairs_for(model, task, "prune", size, scoring.score_seed)
+        return score(_asked(evaluate, examples, scoring.score_seed), method, scoring, progress)
 
     circuit = prune(model, task, target_loss, config=config, text=text, means=means, rank=rank, progress=progress)
     circuit.found["scores"] = {"method": method, **to_json(scoring)}

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.intervals import Measured, mean_interval
-from sparse_circuits.circuits.logits import last_logits
+from sparse_circuits.circuits.logits import last_logits, pairs_for
 from sparse_circuits.circuits.masks import step_function
 from sparse_circuits.config import BinariseConfig
 from sparse_circuits.errors import InputError
@@ -142,11 +142,7 @@ class _Binarising:
     def __init__(self, circuit: Circuit, config: BinariseConfig):
         self.circuit, self.config = circuit, config
         model, task = circuit.model, circuit.task
-        assert model.tokenizer is not None  # else its losses could not have been asked for either
-        size = min(POOL_PAIRS, task.size("prune"))
-        self.pool = task.examples(model.tokenizer, "prune", size, config.loop.seed + 1, model.config.block_size).to(
-            next(model.parameters()).device
-        )
+        self.pool = pairs_for(model, task, "prune", min(POOL_PAIRS, task.size("prune")), config.loop.seed + 1)
         values = self._observed()
         self.origin = values.amin(0)
         spread = values.amax(0) - self.origin
