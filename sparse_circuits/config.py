@@ -305,21 +305,27 @@ def mask_loop() -> LoopConfig:
     )
 
 
+USUAL_PRICE = 0.007
+"""Of keeping a node, as a part of the target loss: small circuits are looked for first where the loss may be large."""
+
+
 @dataclass(frozen=True)
 class PruneConfig:
     """Find the circuit of one task in one model (paper, section 3 and appendix B)."""
 
     target_loss: float = 0.15
     """The circuit is the smallest found whose task loss (nats) on the calibration split is at most this."""
-    k_coef: float = 1e-3
-    """Price of keeping one node, in nats of task loss; at the start where `k_rate` lets it change."""
+    k_coef: float | None = None
+    """Price of keeping one node, in nats of task loss; at the start where `k_rate` lets it change. None: 0.007 of the
+    target loss."""
     k_rate: float = 0.05
-    """How fast the price follows the target: in each step it is multiplied by (0.6 * target / task loss) ** k_rate."""
+    """How fast the price follows the task loss: in each step it is multiplied by (aim / task loss) ** k_rate, where the
+    aim is 0.6 of the way from the model's own loss to the target."""
     temperature: float = 0.3
     """Width of the sigmoid whose derivative stands in for the step function's."""
     screen: float = 0.12
-    """Learning starts with this part of the nodes kept: those whose removal moves the loss most, to first order. Others
-    can come back. 1: all are kept."""
+    """Learning starts with this part of the nodes kept: those whose removal moves the loss most, to first order; with
+    twice as many, and so on, where these miss the target. Others can come back. 1: all are kept."""
     init_bias: float = 0.1
     """Mean of the initial mask parameters of nodes that start kept; of the others it is minus its size."""
     init_scale: float = 0.01
@@ -361,7 +367,7 @@ class PruneConfig:
             require(0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
         for name in ("k_coef", "k_rate", "init_scale"):
             value = getattr(self, name)
-            require(0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")
+            require(value is None or 0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")
         require(
             0 <= self.restore_fraction <= 1,
             f"restore_fraction is {self.restore_fraction}; it must be from 0 to 1",
@@ -370,6 +376,11 @@ class PruneConfig:
         require(math.isfinite(self.init_bias), f"init_bias is {self.init_bias}; it must be finite")
         for name in ("runs", "batch_pairs", "eval_pairs", "mean_tokens"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def price(self) -> float:
+        """Of keeping one node, in nats of task loss, as learning begins."""
+        return USUAL_PRICE * self.target_loss if self.k_coef is None else self.k_coef
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 1. m = 1 where tau >= 0, else 0; the gradient passes as if m were sigmoid(tau / T), so it is scaled by its derivative;
 2. each node becomes m * x + (1 - m) * held;
 3. loss = task loss + price * (number of kept nodes);
-4. after every step tau is clamped to [-1, 1], and the price, `k_coef` at first, rises where the task loss is below the
-   target and falls where it is above: price *= (0.6 * target / loss) ** k_rate. (It aims a little below the target,
-   which is then to be met on other pairs.)
+4. after every step tau is clamped to [-1, 1], and the price, `k_coef` at first, rises where the task loss is below its
+   aim and falls where it is above: price *= (aim / loss) ** k_rate. The aim is the model's own loss on these pairs, and
+   0.6 of what the target allows beyond it (less than all, for the target is then to be met on other pairs).
 
 Options: removed nodes take other prompts' values instead (`ablation`), some of them come back in every step
 (`restore`), one mask serves channel c of q and of k (`tie_qk`), the final norm keeps the full model's scale
@@ -25,16 +25,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparse_circuits.circuits.ablation import Replace, counterparts
-from sparse_circuits.circuits.logits import final_scales, frozen_logits, pairs_for
+from sparse_circuits.circuits.logits import final_scales, frozen_logits, last_logits, pairs_for
 from sparse_circuits.circuits.nodes import NodeSpace, Shares, hold_each
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.optimizer import Projection
 from sparse_circuits.sites import Tap
-from sparse_circuits.tasks import Examples, Task, task_loss
+from sparse_circuits.tasks import Examples, Task, task_loss, task_losses
 
 AIM = 0.6
-"""The part of the target that the task loss is to reach while masks are learned."""
+"""How much of what the target leaves above the model's own loss the masks may take while they are learned."""
 POOL_BATCHES = 32
 """Distinct pairs that training draws on, in batches."""
 
@@ -78,6 +78,7 @@ class MaskLearning:
         held: what each removed node is held at.
         starts: each run's mask parameters to begin with; drawn as its config says where None.
         within: the only nodes that may be kept.
+        own_loss: the model's loss on the pairs that are to meet the target; on those to learn from where None.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class MaskLearning:
         configs: PruneConfig | Sequence[PruneConfig],
         starts: Sequence[Tensor] | None = None,
         within: Tensor | None = None,
+        own_loss: float | None = None,
     ):
         self.model, self.task = model, task
         self.configs = [configs] if isinstance(configs, PruneConfig) else list(configs)
@@ -97,12 +99,13 @@ class MaskLearning:
         starts = [initial(config, self.space.total) for config in self.configs] if starts is None else starts
         self.taus = [torch.nn.Parameter(start.clamp(-1, 1).to(self.device)) for start in starts]
         self.within = None if within is None else within.to(self.device)
-        self.prices = [config.k_coef for config in self.configs]
+        self.prices = [config.price for config in self.configs]
         self._losses = [config.target_loss for config in self.configs]
         self._slopes: list[Tensor | None] = [None] * len(self.configs)
         # Drawing pairs costs as much as a small model's step, so they are drawn once.
         seeds = {config.loop.seed for config in self.configs}
         self.pools = {seed: self._pool(seed) for seed in sorted(seeds)}
+        self.aims = self._aims(own_loss)
         frozen = self.configs[0].final_norm == "frozen"
         self._scales = {seed: final_scales(model, pool) for seed, pool in self.pools.items()} if frozen else {}
         self._tied = self._ties() if self.configs[0].tie_qk else None
@@ -110,6 +113,22 @@ class MaskLearning:
     def _pool(self, seed: int) -> Examples:
         size = max(1, min(POOL_BATCHES * self.configs[0].batch_pairs, self.task.size("prune")))
         return pairs_for(self.model, self.task, "prune", size, seed + 1)
+
+    def _aims(self, own_loss: float | None) -> list[float]:
+        """The task loss that each run's price steers to; NaN where the price stays."""
+        own: dict[int, float] = {}
+        aims = []
+        for config in self.configs:
+            seed, target = config.loop.seed, config.target_loss
+            if not config.k_rate:
+                aims.append(math.nan)
+                continue
+            if seed not in own:
+                own[seed] = float(task_losses(last_logits(self.model, self.pools[seed]), self.pools[seed]).mean())
+            room = target - (own[seed] if own_loss is None else own_loss)
+            # Where the model itself misses the target (a control's may) there is no way from one to the other.
+            aims.append(own[seed] + AIM * room if room > 0 else AIM * target)
+        return aims
 
     def _ties(self) -> Tensor:
         """For each node the one whose parameter it uses: for channel c of k, channel c of q."""
@@ -220,6 +239,8 @@ class MaskLearning:
         for tau in self.taus:
             tau.clamp_(-1, 1)
         for run, config in enumerate(self.configs):
-            ratio = AIM * config.target_loss / max(self._losses[run], 1e-9)
+            if not config.k_rate:
+                continue
+            ratio = self.aims[run] / max(self._losses[run], 1e-9)
             # One batch's loss says little: no more than a factor of e either way.
             self.prices[run] *= math.exp(config.k_rate * max(-1.0, min(1.0, math.log(ratio))))

@@ -108,7 +108,8 @@ def prune(
     try:
         means = means or means_for(runner, text, config.mean_tokens, progress)
         start = _start(warm_start, config, NodeSpace(model.config))
-        return _Pruning(model, runner, task, config, means, examples, start, rank, progress).run(started, most_edges)
+        pruning = _Pruning(model, runner, task, config, means, examples, full, start, rank, progress)
+        return pruning.run(started, most_edges)
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
@@ -145,6 +146,7 @@ class _Pruning:
         config: PruneConfig,
         means: Means,
         examples: Examples,
+        own_loss: float,
         start: Tensor | None,
         rank: Callable[[Evaluator], Tensor] | None,
         progress: bool,
@@ -158,7 +160,7 @@ class _Pruning:
             seeds = range(config.loop.seed, config.loop.seed + config.runs)
             runs = [replace(config, loop=replace(config.loop, seed=seed)) for seed in seeds]
             starts = [screened(runner, task, means, run) if start is None else start for run in runs]
-            self.objective = MaskLearning(runner, task, self.evaluate.held, runs, starts)
+            self.objective = MaskLearning(runner, task, self.evaluate.held, runs, starts, own_loss=own_loss)
 
     def run(self, started: float, most_edges: int | float) -> Circuit:
         ranked_by = self._learn() if self.rank is None else [self.rank(self.evaluate)]

@@ -2,7 +2,8 @@
 
 A node's worth is what the task loss would move by, up or down, if it alone were removed (attribution patching over
 pairs of the `prune` split). Most nodes of a sparse model matter to no one task. Beginning without them, learning takes
-fewer steps to circuits of the same size; what was missed it brings back.
+fewer steps to circuits of the same size; what was missed it brings back. But it brings back what helps by itself, not
+what only helps together: where the nodes chosen miss the target on those pairs, twice as many are taken, and so on.
 """
 
 import torch
@@ -13,12 +14,14 @@ from sparse_circuits.circuits.logits import pairs_for
 from sparse_circuits.circuits.masks import initial
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.search import ranked
+from sparse_circuits.circuits.search import first, ranked
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task
 
 PAIRS = 64
+ENOUGH = 1.1
+"""Times the model's own loss is good enough to begin with, where that misses the target (a control's may)."""
 
 
 def screened(model: GPT, task: Task, means: Means, config: PruneConfig) -> Tensor:
@@ -30,12 +33,14 @@ def screened(model: GPT, task: Task, means: Means, config: PruneConfig) -> Tenso
         return initial(config, total)
     pairs = pairs_for(model, task, "prune", min(PAIRS, task.size("prune")), config.loop.seed)
     everything = torch.ones(total, dtype=torch.bool)
-    slopes = evaluator(model, pairs, means, config).attribution(everything)
+    evaluate = evaluator(model, pairs, means, config)
+    slopes = evaluate.attribution(everything)
     for site, k in space.slices.items() if config.tie_qk else ():
         if site.endswith(".attn.k"):  # with its parameter goes channel c of q, too
             q = space.slices[site[:-1] + "q"]
             slopes[q] = slopes[k] = slopes[q] + slopes[k]
     worth = slopes.abs().nan_to_num(torch.inf)
-    chosen = torch.zeros(total, dtype=torch.bool)
-    chosen[ranked(worth)[:count]] = True
-    return initial(config, total, chosen)
+    order, limit = ranked(worth), max(config.target_loss, ENOUGH * evaluate(everything))
+    while evaluate(first(order, count), limit) > limit and count < total:
+        count = min(2 * count, total)
+    return initial(config, total, first(order, count))

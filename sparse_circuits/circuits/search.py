@@ -40,7 +40,7 @@ def discretise(evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: floa
 
     def meets(k: int) -> bool:
         if k not in losses:
-            losses[k] = evaluate(_first(order, k), target)
+            losses[k] = evaluate(first(order, k), target)
         return losses[k] <= target
 
     total = len(order)
@@ -65,7 +65,7 @@ def discretise(evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: floa
         if meets(below):
             high = below
         below -= 1
-    return _first(order, high)
+    return first(order, high)
 
 
 def complete(evaluate: Evaluator, kept: Mask, target: float) -> Mask | None:
@@ -197,7 +197,8 @@ def _removable(measures: Measures, kept: Mask, candidates: Tensor, target: float
     return low
 
 
-def _first(order: Tensor, k: int) -> Mask:
+def first(order: Tensor, k: int) -> Mask:
+    """The first `k` of `order`."""
     kept = torch.zeros(len(order), dtype=torch.bool)
     kept[order[:k]] = True
     return kept

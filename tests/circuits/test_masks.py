@@ -225,9 +225,10 @@ def test_masked_nodes_become_what_they_are_held_at(random_model, quote_task: Tas
 
 
 def test_the_price_follows_the_target(random_model, quote_task: Task) -> None:
-    """price *= (0.6 * target / loss) ** k_rate, with a batch's say bounded by a factor of e."""
-    config = replace(CONFIG, k_rate=0.5, target_loss=0.2 / 0.6)
+    """price *= (aim / loss) ** k_rate, with a batch's say bounded by a factor of e."""
+    config = replace(CONFIG, k_rate=0.5)
     learning = objective(random_model(), quote_task, config)
+    learning.aims = [0.2]
     for loss, factor in ((0.4, 0.5**0.5), (0.1, 2**0.5), (1e-9, math.e**0.5), (100.0, math.e**-0.5)):
         before = learning.prices[0]
         learning._losses = [loss]
@@ -236,6 +237,30 @@ def test_the_price_follows_the_target(random_model, quote_task: Task) -> None:
     fixed = objective(random_model(), quote_task, replace(config, k_rate=0.0))
     list(Loop(fixed, CONFIG.loop))
     assert fixed.prices == [config.k_coef]
+
+
+def test_the_aim_is_part_of_the_way_from_the_models_own_loss_to_the_target(random_model, quote_task: Task) -> None:
+    model = random_model()
+    examples = quote_task.examples(model.tokenizer, "prune", 5, seed=1, block_size=24)
+    logits = model(examples.tokens, at=examples.last)
+    own = float(task_loss(logits, examples).detach())
+    held = torch.zeros(NodeSpace(model.config).total)
+    config = replace(CONFIG, k_rate=0.1, target_loss=own + 0.5, batch_pairs=5)
+
+    def aims(config: PruneConfig, own_loss: float | None = None) -> list[float]:
+        return MaskLearning(model, quote_task, held, config, own_loss=own_loss).aims
+
+    assert aims(config) == pytest.approx([own + 0.3], rel=1e-5)
+    # The target is to be met on other pairs, which may be easier, or harder for the model than it allows.
+    assert aims(config, own_loss=own - 0.25) == pytest.approx([own + 0.45], rel=1e-5)
+    assert aims(config, own_loss=own + 0.5) == pytest.approx([0.6 * (own + 0.5)], rel=1e-5)
+    assert math.isnan(aims(replace(config, k_rate=0.0))[0])
+
+
+def test_a_nodes_usual_price_is_a_part_of_the_target(random_model, quote_task: Task) -> None:
+    config = replace(CONFIG, k_coef=None, target_loss=0.5)
+    assert objective(random_model(), quote_task, config).prices == pytest.approx([0.0035])
+    assert objective(random_model(), quote_task, replace(config, k_coef=0.01)).prices == [0.01]
 
 
 def test_tied_channels_share_what_either_learns(random_model, quote_task: Task) -> None:

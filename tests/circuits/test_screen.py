@@ -1,5 +1,6 @@
 """Learning starts with the nodes that matter most, and with those it is given in the same way otherwise."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.prune import prune
 from sparse_circuits.circuits.screen import screened
+from sparse_circuits.circuits.search import first, ranked
 from sparse_circuits.config import LoopConfig, PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Examples, Task
@@ -41,6 +43,9 @@ class Slopes:
     """Measures that give each node the same slope, whatever is kept."""
 
     slopes: Tensor
+
+    def __call__(self, kept: Tensor, limit: float = math.inf) -> float:
+        return 0.0
 
     def attribution(self, kept: Tensor) -> Tensor:
         return self.slopes.clone()
@@ -78,6 +83,36 @@ def test_tied_channels_are_worth_what_they_are_worth_together(
     for tied, expected in ((False, [q + 1, k, k + 1]), (True, [q, k, v])):
         start = screened(quote_model, quote_task, quote_means, replace(config, tie_qk=tied))
         assert (start > 0).nonzero().squeeze(1).tolist() == expected
+
+
+def test_where_the_chosen_miss_the_target_twice_as_many_are(
+    quote_model: GPT, quote_task: Task, quote_means: Means
+) -> None:
+    space = NodeSpace(quote_model.config)
+    pairs = quote_task.examples(quote_model.tokenizer, "prune", quote_task.size("prune"), 3)
+    evaluate = evaluator(quote_model, pairs, quote_means, CONFIG)
+    for target in (0.05, 0.69, 5.0):
+        config = replace(CONFIG, screen=1 / space.total, target_loss=target, init_scale=0.0)
+        chosen = screened(quote_model, quote_task, quote_means, config) > 0
+        order = ranked(evaluate.attribution(torch.ones(space.total, dtype=torch.bool)).abs())
+        counts = [2**power for power in range(10) if 2**power < space.total] + [space.total]
+        meets = next(count for count in counts if evaluate(first(order, count)) <= target)
+        assert int(chosen.sum()) == meets
+        assert (meets > 1) == (target < 5)
+
+
+def test_a_model_that_misses_the_target_starts_with_what_does_no_worse(
+    random_model, quote_task: Task, quote_means: Means
+) -> None:
+    """As the report's controls do: it ends with all nodes at the latest."""
+    model = random_model()
+    total = NodeSpace(model.config).total
+    means = Means(torch.zeros(total), torch.zeros(total), tokens=1)
+    config = replace(CONFIG, screen=1 / total, target_loss=1e-6)
+    pairs = quote_task.examples(model.tokenizer, "prune", quote_task.size("prune"), 3)
+    evaluate = evaluator(model, pairs, means, config)
+    chosen = screened(model, quote_task, means, config) >= 0
+    assert evaluate(chosen) <= 1.1 * evaluate(torch.ones(total, dtype=torch.bool))
 
 
 def test_with_all_nodes_it_is_as_without(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:

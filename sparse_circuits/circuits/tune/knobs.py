@@ -34,6 +34,8 @@ class Knob:
 
     def value_in(self, config: PruneConfig) -> float:
         """What the setting is."""
+        if self.name == "k_coef":
+            return config.price  # which follows from the target where it is not given
         return float(getattr(config.loop if self.in_loop else config, self.name))
 
     def position(self, config: PruneConfig) -> float | int:
