@@ -321,7 +321,7 @@ class PruneConfig:
     k_rate: float = 0.05
     """How fast the price follows the task loss: in each step it is multiplied by (aim / task loss) ** k_rate, where the
     aim is 0.6 of the way from the model's own loss to the target."""
-    temperature: float = 0.3
+    temperature: float = 1.0
     """Width of the sigmoid whose derivative stands in for the step function's."""
     screen: float = 0.12
     """Learning starts with this part of the nodes kept: those whose removal moves the loss most, to first order; with

@@ -39,7 +39,7 @@ def test_tuning(run: Run, model: Path, task_file: Path, tmp_path: Path) -> None:
     told = json.loads(first.out)
     assert told == json.loads((out / "tune.json").read_text())
     assert [trial["default"] for trial in told["trials"]] == [True, False]
-    assert told["default"]["knobs"] == {"k_coef": pytest.approx(0.063), "temperature": 0.3}
+    assert told["default"]["knobs"] == {"k_coef": pytest.approx(0.063), "temperature": 1.0}
     assert (out / "tune.svg").read_text().startswith("<svg ")
     settings = read_settings(out / "settings.json")
     assert {"k_coef": settings.price, "temperature": settings.temperature} == told["best"]["knobs"]
