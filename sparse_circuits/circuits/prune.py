@@ -195,14 +195,15 @@ class _Pruning:
 
     def _from_scores(self, scores: Tensor, most_edges: int | float) -> "_Found":
         """The circuit that one run's mask parameters lead to."""
-        kept = discretise(self.evaluate, scores, self.config.target_loss)
-        assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
         sizes: dict[str, int] = {}
+        completed = None
         if self.rank is None:  # other scores have no zero that parts kept from removed
             completed = complete(self.evaluate, scores >= 0, self.config.target_loss)
-            if completed is not None and int(completed.sum()) < int(kept.sum()):
-                kept = completed
             sizes["learned"] = int((scores >= 0).sum())
+        known = None if completed is None else int(completed.sum())
+        fewer = discretise(self.evaluate, scores, self.config.target_loss, known)
+        kept = completed if fewer is None else fewer
+        assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
         sizes |= self._sizes("discretised", kept)
         if self.config.clean:
             kept = drop_unconnected(self.evaluate, kept, self.config.target_loss)

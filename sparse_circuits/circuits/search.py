@@ -33,8 +33,15 @@ def ranked(scores: Float[Tensor, "nodes"]) -> Int64[Tensor, "nodes"]:
     return scores.sort(descending=True, stable=True).indices
 
 
-def discretise(evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: float) -> Mask | None:
-    """The smallest found set of best-scored nodes whose loss is at most `target`; None if all nodes miss it."""
+def discretise(
+    evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: float, fewer_than: int | None = None
+) -> Mask | None:
+    """The smallest found set of best-scored nodes whose loss is at most `target`; None if all nodes miss it.
+
+    Args:
+        fewer_than: another set of so many nodes is known to meet the target: only smaller ones are looked for, and None
+            says that there was none.
+    """
     order = ranked(scores)
     losses: dict[int, float] = {}
 
@@ -44,9 +51,9 @@ def discretise(evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: floa
         return losses[k] <= target
 
     total = len(order)
-    if not meets(total):
+    if fewer_than is None and not meets(total):
         return None
-    low, high = 0, total
+    low, high = 0, total if fewer_than is None else fewer_than
     # Trained sizes are far below the total; doubling finds them without paying for huge circuits.
     probe = min(total, max(1, int((scores >= 0).sum())))
     while probe < high:
@@ -65,7 +72,7 @@ def discretise(evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: floa
         if meets(below):
             high = below
         below -= 1
-    return first(order, high)
+    return first(order, high) if losses.get(high, math.inf) <= target else None
 
 
 def complete(evaluate: Evaluator, kept: Mask, target: float) -> Mask | None:

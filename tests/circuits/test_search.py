@@ -56,6 +56,25 @@ def by_size(losses: list[float]) -> Synthetic:
     return Synthetic(lambda kept: losses[int(kept.sum())])
 
 
+@given(
+    losses=st.lists(st.sampled_from([0.0, 0.05, 1.0]), min_size=33, max_size=33),
+    learned=st.integers(0, 32),
+    known=st.integers(0, 32),
+)
+def test_beside_a_set_that_is_known_only_smaller_ones_are_asked_for(
+    losses: list[float], learned: int, known: int
+) -> None:
+    evaluate = by_size(losses)
+    scores = torch.where(torch.arange(32) < learned, 0.5, -0.5)
+    kept = discretise(evaluate, scores, 0.1, fewer_than=known)
+    assert all(size < known for size in evaluate.asked)
+    if kept is None:
+        assert all(losses[size] > 0.1 for size in range(max(0, known - NEIGHBOURS), known))
+    else:
+        assert int(kept.sum()) < known
+        assert losses[int(kept.sum())] <= 0.1
+
+
 def test_ranking_breaks_ties_by_number() -> None:
     assert ranked(torch.tensor([0.5, 1.0, 0.5, -1.0, 1.0])).tolist() == [1, 4, 0, 2, 3]
     assert ranked(torch.zeros(1000)).tolist() == list(range(1000))
