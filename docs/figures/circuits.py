@@ -13,8 +13,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.means import means_for
 from sparse_circuits.circuits.prune import measure
 from sparse_circuits.circuits.report.build import report
 from sparse_circuits.files import atomic_write
@@ -42,6 +45,7 @@ def main() -> None:
 def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
     """The circuits of one model."""
     out = shipped.FOLDER / name / "circuits"
+    means = means_for(model, None, 1)
     shutil.rmtree(out, ignore_errors=True)
     lines = []
     for task in TASKS:
@@ -65,7 +69,7 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
             continue
         measure(circuit)  # it may have been found before measures changed
         card = report(circuit, progress=True)
-        circuit.save(out / task)
+        circuit.save(out / task, with_means=torch.equal(circuit.means.values, means.values))
         card.save(out / task)
         (out / task / "report.html").unlink()  # `report` makes it again
         lines.append(row(circuit, card.to_json()))

@@ -21,7 +21,8 @@ from sparse_circuits.circuits.calibration import Calibration
 from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.logits import final_scales, pairs_for
 from sparse_circuits.circuits.logits import last_logits as last_logits
-from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.means import FILE as MEANS_FILE
+from sparse_circuits.circuits.means import Means, read_means
 from sparse_circuits.circuits.nodes import NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.config import PruneConfig
@@ -152,11 +153,16 @@ class Circuit:
             raise InputError("this circuit has no calibration; ask for the uncalibrated loss")
         return float(self.calibration.losses(logits, examples).mean())
 
-    def save(self, folder: str | Path) -> None:
-        """Write the circuit to `folder`, which is made if it does not exist."""
+    def save(self, folder: str | Path, with_means: bool = True) -> None:
+        """Write the circuit to `folder`, which is made if it does not exist.
+
+        Args:
+            with_means: False leaves them to the model's folder, where `folder` is circuits/TASK in that. Most of a
+                circuit's bytes are means.
+        """
         folder = Path(folder)
         checkpoint.make_folder(folder)
-        tensors = {"means": self.means.values, "standard_error": self.means.standard_error}
+        tensors = {"means": self.means.values, "standard_error": self.means.standard_error} if with_means else {}
         if self.scores is not None:
             tensors["scores"] = self.scores
         if self.calibration is not None:
@@ -231,7 +237,7 @@ class Circuit:
                 owner,
                 _own_task(described["task"], task),
                 nodes,
-                Means(tensors["means"], tensors["standard_error"], operator.index(described["mean_tokens"])),
+                _means(tensors, described, folder),
                 recorded(described["config"], str(path)),
                 tensors.get("scores"),
                 _calibration(described["calibration_scale"], tensors),
@@ -275,6 +281,17 @@ def _own_model(described: Mapping[str, Any], model: GPT | None) -> GPT:
             "a circuit runs only on the model it was pruned from"
         )
     return model
+
+
+def _means(tensors: Mapping[str, Tensor], described: Mapping[str, Any], folder: Path) -> Means:
+    """The circuit's own means, or those in the folder of the model that it lies in."""
+    if "means" in tensors:
+        return Means(tensors["means"], tensors["standard_error"], operator.index(described["mean_tokens"]))
+    path = folder.resolve().parent.parent / MEANS_FILE
+    found = read_means(path, described["model"]["hash"])
+    if found is None:
+        raise InputError(f"it leaves its means to its model's folder, and {path} does not hold them")
+    return found
 
 
 def _own_task(described: Mapping[str, Any], task: Task | None) -> Task:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits.calibration import Calibration, calibrate
 from sparse_circuits.circuits.circuit import Circuit, last_logits
-from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.means import Means, write_means
 from sparse_circuits.circuits.table import notes, print_circuit
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
@@ -176,6 +176,27 @@ def test_saved_and_loaded_it_is_the_same(saved: Circuit, tmp_path: Path) -> None
         assert ours is not None
         assert theirs is not None
         assert torch.equal(ours, theirs)
+
+
+def test_in_its_models_folder_it_can_leave_the_means_to_that(saved: Circuit, tmp_path: Path) -> None:
+    model, folder = tmp_path / "model", tmp_path / "model" / "circuits" / "quotes"
+    saved.save(folder, with_means=False)
+    assert "means" not in load_file(folder / "circuit.safetensors")
+
+    def load() -> Circuit:
+        return Circuit.load(folder, saved.model, saved.task)
+
+    with pytest.raises(InputError, match=r"it leaves its means to its model's folder, and .*means.safetensors does not"):
+        load()
+    write_means(model / "means.safetensors", saved.means, "another model")
+    with pytest.raises(InputError, match="does not hold them"):
+        load()
+    write_means(model / "means.safetensors", saved.means, checkpoint.model_hash(saved.model) + " text")
+    again = load()
+    assert torch.equal(again.means.values, saved.means.values)
+    assert again.loss("report") == saved.loss("report")
+    again.save(tmp_path / "elsewhere")
+    assert torch.equal(load_file(tmp_path / "elsewhere" / "circuit.safetensors")["means"], saved.means.values)
 
 
 def test_one_of_before_there_was_a_screen_was_found_without(saved: Circuit, tmp_path: Path) -> None:
