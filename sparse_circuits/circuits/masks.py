@@ -37,6 +37,8 @@ AIM = 0.6
 """How much of what the target leaves above the model's own loss the masks may take while they are learned."""
 POOL_BATCHES = 32
 """Distinct pairs that training draws on, in batches."""
+DEAREST = 1e6
+"""The most that a node's price rises to: where no node is needed it would rise without end."""
 
 
 class _Step(torch.autograd.Function):
@@ -127,7 +129,7 @@ class MaskLearning:
                 own[seed] = float(task_losses(last_logits(self.model, self.pools[seed]), self.pools[seed]).mean())
             room = target - (own[seed] if own_loss is None else own_loss)
             # Where the model itself misses the target (a control's may) there is no way from one to the other.
-            aims.append(own[seed] + AIM * room if room > 0 else AIM * target)
+            aims.append(own[seed] + AIM * room if room >= 0 else AIM * target)
         return aims
 
     def _ties(self) -> Tensor:
@@ -243,4 +245,6 @@ class MaskLearning:
                 continue
             ratio = self.aims[run] / max(self._losses[run], 1e-9)
             # One batch's loss says little: no more than a factor of e either way.
-            self.prices[run] *= math.exp(config.k_rate * max(-1.0, min(1.0, math.log(ratio))))
+            change = config.k_rate * max(-1.0, min(1.0, math.log(ratio)))
+            # Infinity times no nodes is no number.
+            self.prices[run] = min(DEAREST, self.prices[run] * math.exp(min(change, math.log(DEAREST))))

@@ -35,6 +35,7 @@ from sparse_circuits.circuits.twin import Link
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
+from sparse_circuits.fields import require
 from sparse_circuits.inference import fastest
 from sparse_circuits.loop import Loop
 from sparse_circuits.model import GPT
@@ -90,6 +91,7 @@ def prune(
     config = config or PruneConfig()
     if target_loss is not None:
         config = replace(config, target_loss=target_loss)
+    require(most_edges >= 0, f"most_edges is {most_edges}; it must not be negative")
     task = get_task(task) if isinstance(task, str) else task
     for split in NEEDED_SPLITS:
         task.size(split)  # says which splits there are if this one is not
@@ -165,9 +167,11 @@ class _Pruning:
     def run(self, started: float, most_edges: int | float) -> Circuit:
         ranked_by = self._learn() if self.rank is None else [self.rank(self.evaluate)]
         found = [self._from_scores(scores, most_edges) for scores in ranked_by]
-        kept, scores, sizes, _ = min(found, key=lambda each: (each.edges, int(each.kept.sum())))
-        if sizes["connected_edges" if self.config.clean else "discretised_edges"] > most_edges:
+        stage = "connected_edges" if self.config.clean else "discretised_edges"
+        small = [each for each in found if each.sizes[stage] <= most_edges]
+        if not small:
             raise GivenUp
+        kept, scores, sizes, _ = min(small, key=lambda each: (each.edges, int(each.kept.sum())))
         dropped: list[Link] = []
         if self.config.clean and self.config.drop_edges:
             constants = self.evaluate.held.cpu()

@@ -41,6 +41,6 @@ def screened(model: GPT, task: Task, means: Means, config: PruneConfig) -> Tenso
             slopes[q] = slopes[k] = slopes[q] + slopes[k]
     worth = slopes.abs().nan_to_num(torch.inf)
     order, limit = ranked(worth), max(config.target_loss, ENOUGH * evaluate(everything))
-    while evaluate(first(order, count), limit) > limit and count < total:
+    while count < total and not evaluate(first(order, count), limit) <= limit:
         count = min(2 * count, total)
     return initial(config, total, first(order, count))

@@ -239,6 +239,18 @@ def test_the_price_follows_the_target(random_model, quote_task: Task) -> None:
     assert fixed.prices == [config.k_coef]
 
 
+@pytest.mark.parametrize(("k_rate", "steps"), [(0.5, 300), (1e6, 3)])
+def test_where_no_node_is_needed_the_price_ends_somewhere(
+    random_model, quote_task: Task, k_rate: float, steps: int
+) -> None:
+    """No node is left, the loss stays far below its aim: infinity times no nodes would be no number."""
+    loop = replace(CONFIG.loop, steps=steps)
+    config = replace(CONFIG, k_rate=k_rate, target_loss=1e3, init_bias=-1.0, init_scale=0.0, loop=loop)
+    learning = objective(random_model(n_layer=1), quote_task, config)
+    assert list(Loop(learning, loop))[-1].figures["nodes"] == 0
+    assert math.isfinite(learning.prices[0])
+
+
 def test_the_aim_is_part_of_the_way_from_the_models_own_loss_to_the_target(random_model, quote_task: Task) -> None:
     model = random_model()
     examples = quote_task.examples(model.tokenizer, "prune", 5, seed=1, block_size=24)
@@ -253,7 +265,9 @@ def test_the_aim_is_part_of_the_way_from_the_models_own_loss_to_the_target(rando
     assert aims(config) == pytest.approx([own + 0.3], rel=1e-5)
     # The target is to be met on other pairs, which may be easier, or harder for the model than it allows.
     assert aims(config, own_loss=own - 0.25) == pytest.approx([own + 0.45], rel=1e-5)
-    assert aims(config, own_loss=own + 0.5) == pytest.approx([0.6 * (own + 0.5)], rel=1e-5)
+    # A model that just meets the target is to lose nothing; what cannot meet it is aimed at all the same.
+    assert aims(config, own_loss=config.target_loss) == pytest.approx([own], rel=1e-5)
+    assert aims(config, own_loss=own + 0.6) == pytest.approx([0.6 * (own + 0.5)], rel=1e-5)
     assert math.isnan(aims(replace(config, k_rate=0.0))[0])
 
 

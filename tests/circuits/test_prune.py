@@ -163,6 +163,8 @@ def test_bad_questions_are_one_line(quote_model: GPT, quote_task: Task, quote_me
         prune(quote_model, "single_double_quote", means=quote_means)
     with pytest.raises(InputError, match="ablation means need held-out text"):
         prune(quote_model, quote_task, config=CONFIG)
+    with pytest.raises(InputError, match="most_edges is nan"):
+        prune(quote_model, quote_task, config=CONFIG, means=quote_means, most_edges=float("nan"))
     with pytest.raises(InputError, match="target_loss is 0"):
         prune(quote_model, quote_task, 0.0, means=quote_means)
     with pytest.raises(InputError, match=r"ablation means of shape \(9,\) for 48 nodes"):

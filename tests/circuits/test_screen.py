@@ -101,6 +101,19 @@ def test_where_the_chosen_miss_the_target_twice_as_many_are(
         assert (meets > 1) == (target < 5)
 
 
+def test_a_loss_that_is_no_number_meets_no_target(
+    quote_model: GPT, quote_task: Task, quote_means: Means, monkeypatch
+) -> None:
+    space = NodeSpace(quote_model.config)
+
+    class Broken(Slopes):
+        def __call__(self, kept: Tensor, limit: float = math.inf) -> float:
+            return 0.0 if bool(kept.all()) else math.nan
+
+    monkeypatch.setattr("sparse_circuits.circuits.screen.evaluator", lambda *given: Broken(torch.ones(space.total)))
+    assert bool((screened(quote_model, quote_task, quote_means, CONFIG) > 0).all())
+
+
 def test_a_model_that_misses_the_target_starts_with_what_does_no_worse(
     random_model, quote_task: Task, quote_means: Means
 ) -> None:

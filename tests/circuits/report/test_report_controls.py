@@ -6,12 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 from known_circuit import CONFIG
+from torch import Tensor
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import node_means
-from sparse_circuits.circuits.report import Card, report, seeds
+from sparse_circuits.circuits.report import Card, controls, report, seeds
 from sparse_circuits.circuits.report.controls import Relabelled, shuffle_weights
 from sparse_circuits.circuits.report.subject import QUICK, Subject
+from sparse_circuits.circuits.screen import screened
+from sparse_circuits.config import PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template
 
@@ -68,6 +72,25 @@ def test_controls_that_succeed_are_told_in_words(echo: tuple[GPT, Task]) -> None
     assert "WARNING: pruning finds a low loss there too, so the circuit's low loss is no evidence" in told
     assert all(warning in str(card) for warning in card.warnings)
     assert "meets the target of 0.1 already" in card.row("loss_empty").sentence
+
+
+def test_their_search_begins_with_as_many_nodes_as_the_circuits_own(circuit: Circuit, monkeypatch) -> None:
+    """Which begins with more than `screen` says where those miss the target; a control's own loss is soon met."""
+    total = circuit.space.total
+    circuit.config = replace(circuit.config, screen=1 / total, loop=replace(circuit.config.loop, steps=1))
+    own = int((screened(circuit.full, circuit.task, circuit.means, circuit.config) >= 0).sum())
+    assert own > 4
+    begun = []
+
+    def learning(model: GPT, task: Task, held: Tensor, config: PruneConfig, starts: list[Tensor]) -> MaskLearning:
+        begun.append(int((starts[0] >= 0).sum()))
+        return MaskLearning(model, task, held, config, starts)
+
+    monkeypatch.setattr(controls, "MaskLearning", learning)
+    subject = Subject(circuit, QUICK)
+    controls.rows(subject, subject, full=True)
+    assert len(begun) == 3
+    assert min(begun) >= own
 
 
 def test_a_circuit_in_a_shuffled_model_is_not_believed(circuit: Circuit) -> None:
