@@ -18,7 +18,7 @@ from sparse_circuits import checkpoint
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.prune import prune
+from sparse_circuits.circuits.prune import _Found, _Pruning, prune
 from sparse_circuits.circuits.table import print_circuit
 from sparse_circuits.config import LoopConfig, PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
@@ -107,6 +107,24 @@ def test_no_single_node_of_the_result_can_go(quote_model: GPT, quote_task: Task)
         assert evaluate(fewer) > 0.1
     sizes = circuit.found["sizes"]
     assert circuit.size <= sizes["connected"] <= sizes["discretised"]
+
+
+def test_a_run_that_is_too_large_does_not_hide_one_that_is_not(
+    quote_model: GPT, quote_task: Task, quote_means: Means, monkeypatch
+) -> None:
+    """Exchanging nodes may bring edges back, so that what was not cleaned can be the one with the fewest."""
+    found = _Pruning._from_scores
+    runs: list[_Found] = []
+
+    def too_large_at_first(self: _Pruning, scores: torch.Tensor, most_edges: float) -> _Found:
+        run = found(self, scores, most_edges)
+        runs.append(run if runs else run._replace(sizes=run.sizes | {"connected_edges": 11}, edges=1))
+        return runs[-1]
+
+    monkeypatch.setattr(_Pruning, "_from_scores", too_large_at_first)
+    circuit = prune(quote_model, quote_task, config=replace(CONFIG, runs=2), means=quote_means, most_edges=10)
+    assert circuit.nodes == TRUE
+    assert circuit.found["sizes"] == runs[1].sizes
 
 
 def test_the_model_stays_as_it_was(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
