@@ -319,8 +319,8 @@ class PruneConfig:
     """Price of keeping one node, in nats of task loss; at the start where `k_rate` lets it change. None: 0.007 of the
     target loss."""
     k_rate: float = 0.05
-    """How fast the price follows the task loss: in each step it is multiplied by (aim / task loss) ** k_rate, where the
-    aim is 0.6 of the way from the model's own loss to the target."""
+    """How fast the price follows the task loss: in each step it is multiplied by (aim / task loss) ** k_rate. The aim
+    is the model's own loss and 0.6 of what the target allows beyond it."""
     temperature: float = 1.0
     """Width of the sigmoid whose derivative stands in for the step function's."""
     screen: float = 0.12

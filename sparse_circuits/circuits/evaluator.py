@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
@@ -22,6 +22,7 @@ from sparse_circuits.circuits.logits import (
     gathered,
     last_logits,
     rows_by_length,
+    rows_of,
 )
 from sparse_circuits.circuits.nearby import Nearby
 from sparse_circuits.circuits.nodes import Hold, NodeSpace, keep_only
@@ -127,7 +128,7 @@ class Evaluator:
             return float(calibrate(found, self.examples).losses(found, self.examples).mean())
         losses = torch.zeros(len(self.examples.last), device=self.device)
         for rows, part in self._batches(kept):
-            losses[rows] = task_losses(part, _rows(self.examples, rows))
+            losses[rows] = task_losses(part, rows_of(self.examples, rows))
             # No row's loss is negative, so what is still to come cannot make up for it.
             if float(losses.sum()) > (1 + ROUNDING) * limit * len(losses):
                 return math.inf
@@ -175,7 +176,7 @@ class Evaluator:
             losses = calibrate(last_logits(self.model, self.examples, tap, self.scales), self.examples).losses
             batches = (torch.arange(count, device=self.device),)
         for rows in batches:
-            part = _rows(self.examples, rows)
+            part = rows_of(self.examples, rows)
             at = tap.at(rows, part.tokens.shape[1]) if isinstance(tap, RowTap) else tap
             scales = None if self.scales is None else self.scales[rows]
             with torch.enable_grad():
@@ -192,11 +193,3 @@ class Evaluator:
             costs[node] = self(fewer) - base
             update(done + 1)
         return costs
-
-
-def _rows(examples: Examples, rows: Int64[Tensor, " some"]) -> Examples:
-    """Some rows of `examples`, without the padding that only others need. They are no pairs any more."""
-    width = int(examples.last[rows].max()) + 1
-    return Examples(
-        examples.tokens[rows, :width], examples.last[rows], examples.targets[rows], examples.others[rows], examples.loss
-    )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import FINAL_SITE, Record, Tap, compose
-from sparse_circuits.tasks import Examples, Task
+from sparse_circuits.tasks import Examples, Task, task_losses
 
 ROWS_PER_BATCH = 64
 """Few enough that rows of one batch are of like length, and what is computed of them stays near the processor."""
@@ -46,6 +46,20 @@ def pairs_for(model: GPT, task: Task, split: str, pairs: int, seed: int) -> Exam
 def rows_by_length(last: Int64[Tensor, " rows"]) -> Sequence[Int64[Tensor, " some"]]:
     """Batches of row numbers; rows of like length together, so that short prompts do not pay for long ones."""
     return last.argsort(stable=True).split(ROWS_PER_BATCH)
+
+
+def rows_of(examples: Examples, rows: Int64[Tensor, " some"]) -> Examples:
+    """Some rows of `examples`, without the padding that only others need. They are no pairs any more."""
+    width = int(examples.last[rows].max()) + 1
+    return Examples(
+        examples.tokens[rows, :width], examples.last[rows], examples.targets[rows], examples.others[rows], examples.loss
+    )
+
+
+def mean_loss(model: GPT, examples: Examples) -> float:
+    """Mean task loss of a model in nats, without holding the logits of all rows."""
+    batches = batches_of_logits(model, examples)
+    return sum(float(task_losses(part, rows_of(examples, rows)).sum()) for rows, part in batches) / len(examples.last)
 
 
 def last_logits(

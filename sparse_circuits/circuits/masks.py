@@ -5,8 +5,9 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 2. each node becomes m * x + (1 - m) * held;
 3. loss = task loss + price * (number of kept nodes);
 4. after every step tau is clamped to [-1, 1], and the price, `k_coef` at first, rises where the task loss is below its
-   aim and falls where it is above: price *= (aim / loss) ** k_rate. The aim is the model's own loss on these pairs, and
-   0.6 of what the target allows beyond it (less than all, for the target is then to be met on other pairs).
+   aim and falls where it is above: price *= (aim / loss) ** k_rate. The aim is the model's own loss on the pairs it
+   learns from, and 0.6 of what the target allows beyond its own loss on the pairs that are to meet the target (less
+   than all, for they are others).
 
 Options: removed nodes take other prompts' values instead (`ablation`), some of them come back in every step
 (`restore`), one mask serves channel c of q and of k (`tie_qk`), the final norm keeps the full model's scale
@@ -25,13 +26,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparse_circuits.circuits.ablation import Replace, counterparts
-from sparse_circuits.circuits.logits import final_scales, frozen_logits, last_logits, pairs_for
+from sparse_circuits.circuits.logits import final_scales, frozen_logits, mean_loss, pairs_for
 from sparse_circuits.circuits.nodes import NodeSpace, Shares, hold_each
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.optimizer import Projection
 from sparse_circuits.sites import Tap
-from sparse_circuits.tasks import Examples, Task, task_loss, task_losses
+from sparse_circuits.tasks import Examples, Task, task_loss
 
 AIM = 0.6
 """How much of what the target leaves above the model's own loss the masks may take while they are learned."""
@@ -126,7 +127,7 @@ class MaskLearning:
                 aims.append(math.nan)
                 continue
             if seed not in own:
-                own[seed] = float(task_losses(last_logits(self.model, self.pools[seed]), self.pools[seed]).mean())
+                own[seed] = mean_loss(self.model, self.pools[seed])
             room = target - (own[seed] if own_loss is None else own_loss)
             # Where the model itself misses the target (a control's may) there is no way from one to the other.
             aims.append(own[seed] + AIM * room if room >= 0 else AIM * target)

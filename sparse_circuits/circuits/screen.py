@@ -3,8 +3,11 @@
 A node's worth is what the task loss would move by, up or down, if it alone were removed (attribution patching over
 pairs of the `prune` split). Most nodes of a sparse model matter to no one task. Beginning without them, learning takes
 fewer steps to circuits of the same size; what was missed it brings back. But it brings back what helps by itself, not
-what only helps together: where the nodes chosen miss the target on those pairs, twice as many are taken, and so on.
+what only helps together: where the nodes chosen miss the target on those pairs (and the model's own loss by a tenth),
+twice as many are taken, and so on.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -33,7 +36,7 @@ def screened(model: GPT, task: Task, means: Means, config: PruneConfig) -> Tenso
         return initial(config, total)
     pairs = pairs_for(model, task, "prune", min(PAIRS, task.size("prune")), config.loop.seed)
     everything = torch.ones(total, dtype=torch.bool)
-    evaluate = evaluator(model, pairs, means, config)
+    evaluate = evaluator(model, pairs, means, replace(config, calibrated=False))  # as masks are learned
     slopes = evaluate.attribution(everything)
     for site, k in space.slices.items() if config.tie_qk else ():
         if site.endswith(".attn.k"):  # with its parameter goes channel c of q, too

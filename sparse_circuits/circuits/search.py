@@ -40,7 +40,7 @@ def discretise(
 
     Args:
         fewer_than: another set of so many nodes is known to meet the target: only smaller ones are looked for, and None
-            says that there was none.
+            says that none was found.
     """
     order = ranked(scores)
     losses: dict[int, float] = {}
