@@ -243,10 +243,28 @@ def _mlp(job, line, stream, length, asking, kept, guesses, space):
 
 @njit
 @no_type_check
-def _streams(job, place, row, length):
-    """The stream of a row among those kept for one sublayer."""
-    start = pointer(job.streams + FLOAT * (place * job.all_rows + row) * job.longest * job.d_model, _ZERO)
-    return carray(start, (length, job.d_model))
+def _streams(job, place, row):
+    """Where the stream of a row lies among those kept for one sublayer."""
+    return pointer(job.streams + FLOAT * (place * job.all_rows + row) * job.longest * job.d_model, _ZERO)
+
+
+@njit
+@no_type_check
+def _fetch(job, place, row, length, stream):
+    # Not as a slice: Numba would want more of its runtime for that than an image can have (`kept`).
+    kept = _streams(job, place, row)
+    for t in range(length):
+        for j in range(job.d_model):
+            stream[t, j] = kept[t * job.d_model + j]
+
+
+@njit
+@no_type_check
+def _store(job, place, row, length, stream):
+    kept = _streams(job, place, row)
+    for t in range(length):
+        for j in range(job.d_model):
+            kept[t * job.d_model + j] = stream[t, j]
 
 
 @no_type_check
@@ -273,7 +291,7 @@ def last_residuals(job_at):
         for number in range(start, stop):
             length = last[number] + 1
             if job.enter != 0:
-                stream[:length] = _streams(job, places[job.enter], rows[number], length)
+                _fetch(job, places[job.enter], rows[number], length, stream)
             for t in range(length if job.enter == 0 else 0):
                 token = tokens[number * job.width + t]
                 for j in range(d_model):
@@ -286,7 +304,7 @@ def last_residuals(job_at):
                 asking = length - 1 if layer == job.layers - 1 else 0
                 line = table[layer]
                 if job.store != 0 and places[sublayer] >= 0:
-                    _streams(job, places[sublayer], rows[number], length)[:] = stream[:length]
+                    _store(job, places[sublayer], rows[number], length, stream)
                 if sublayer % 2 == 0:
                     _attention(job, line, stream, length, asking, kept, guesses[layer], space, slots, heads, scores)
                 else:

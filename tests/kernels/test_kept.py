@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,18 @@ import numpy as np
 import pytest
 import torch
 
-from sparse_circuits.kernels import attention_cpu, cpu, decode, fused_cpu, jobs, kept, matrix, sources, update_cpu
+from sparse_circuits.kernels import (
+    attention_cpu,
+    cpu,
+    decode,
+    folded,
+    fused_cpu,
+    jobs,
+    kept,
+    matrix,
+    sources,
+    update_cpu,
+)
 from sparse_circuits.kernels.image import Image, Refused, check_machine, link, load
 from sparse_circuits.kernels.kept import Kernel, Place, compiled
 from sparse_circuits.kernels.threads import run
@@ -68,6 +80,14 @@ def _all() -> Iterator[tuple[Kernel, Any]]:
         yield Kernel("update_loops", name), update_cpu._JOB
     yield Kernel("attention_few", "few"), attention_cpu.Job
     yield from ((Kernel("attention_loops", name), attention_cpu.Job) for name in ("forward", "backward"))
+    yield Kernel("folded_loops", "last_residuals"), folded._JOB
+
+
+def test_all_kernels_are_looked_at() -> None:
+    sources = (path.read_text() for path in Path(decode.__file__).parent.glob("*.py"))
+    modules = {name for source in sources for name in re.findall(r'\bLoops\("(\w+)"\)', source)}
+    assert len(modules) > 5
+    assert modules <= {kernel.module for kernel, _ in _all()}
 
 
 @pytest.mark.parametrize(("kernel", "job"), [pytest.param(*pair, id=".".join(pair[0])) for pair in _all()])
