@@ -20,9 +20,9 @@ def names() -> list[str]:
 
 
 def locate(source: str | Path) -> Path:
-    """The folder that `source` means: the folder of that name if there is one, else the shipped model so called."""
+    """The folder that `source` means: that of this name if a model is in it, else the shipped model so called."""
     folder = Path(source)
-    return FOLDER / folder if not folder.is_dir() and str(folder) in names() else folder
+    return FOLDER / folder if not (folder / "config.json").is_file() and str(folder) in names() else folder
 
 
 def name_of(folder: Path) -> str | None:
@@ -39,7 +39,7 @@ def circuits(name: str) -> list[str]:
 def locate_circuit(source: str | Path) -> Path:
     """The circuit folder that `source` means: that folder if there is one, else the shipped circuit MODEL/TASK."""
     folder = Path(source)
-    if folder.is_dir() or len(folder.parts) != 2 or folder.parts[0] not in names():
+    if (folder / "circuit.json").is_file() or len(folder.parts) != 2 or folder.parts[0] not in names():
         return folder
     name, task = folder.parts
     return FOLDER / name / "circuits" / task if task in circuits(name) else folder

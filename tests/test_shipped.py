@@ -14,6 +14,7 @@ from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits import means
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import Means, means_for
+from sparse_circuits.circuits.node_sets import read_nodes
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
@@ -46,10 +47,15 @@ def test_a_folder_of_that_name_wins(tiny: GPT) -> None:
     assert own.folder == Path("tiny")
     assert shipped.name_of(Path("tiny")) is None
     assert shipped.writable(Path("tiny")) == Path("tiny")
-    shutil.rmtree("tiny")
-    Path("tiny").mkdir()
-    with pytest.raises(InputError, match="no model at tiny: expected a folder with"):
-        checkpoint.load("tiny")
+
+
+def test_a_folder_of_that_name_without_a_model_does_not(tiny: GPT, shipped_circuit: Circuit) -> None:
+    """`prune` makes one in runs/, for its results."""
+    Path("tiny/circuits/for_while").mkdir(parents=True)
+    Path("tiny/for_while").mkdir()
+    assert checkpoint.load("tiny").folder == shipped.FOLDER / "tiny"
+    assert Circuit.load("tiny/for_while").nodes == shipped_circuit.nodes
+    assert read_nodes(shipped_circuit.space, "tiny/for_while") == shipped_circuit.nodes
 
 
 @pytest.mark.parametrize("name", ["tinny", "."])

@@ -102,7 +102,9 @@ def edges_table(name: str, found: Sequence[OutsideEdges]) -> Table:
     """Edges by matrix."""
     columns = ("from", "to", "within the set", "into it", "out of it", "of all")
     table = new_table(
-        f"{name}: nonzero weights by which ends are in the set", columns, "residual stream and q·k not counted"
+        f"{name}: nonzero weights by which ends are in the set",
+        columns,
+        "all weights of the model, dropped ones too; residual stream and q·k not counted",
     )
     for row in found:
         counts = (f"{count:,}" for count in (row.inside, row.entering, row.leaving, row.total))

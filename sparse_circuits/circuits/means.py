@@ -148,7 +148,19 @@ def training_corpus(model: GPT, need: str = "ablation means need") -> Path:
         raise InputError(f"{described} does not say which corpus; give a packed one (--corpus, or text=)") from error
     if not (corpus / "manifest.json").exists():
         raise InputError(
-            f"{need} held-out text, and the corpus the model was trained on is not in {corpus}; give one packed with "
-            f"the same tokenizer (--corpus, or text=), as `sparse-circuits corpus --tokenizer {model.folder}` packs it"
+            f"{need} held-out text, and the corpus the model was trained on is not in {corpus}; {_how(model)}"
         )
+    # A shipped model was trained elsewhere, in a folder of a name that many have.
+    other = read_json(corpus / "manifest.json")
+    if model.tokenizer is not None and other.get("tokenizer_hash") != model.tokenizer.hash:
+        raise InputError(f"{need} held-out text, and {corpus} is packed with another tokenizer; {_how(model)}")
     return corpus
+
+
+def _how(model: GPT) -> str:
+    """What to do for a corpus that `model` can read."""
+    assert model.folder is not None
+    return (
+        "give one packed with the model's (--corpus, or text=), as `sparse-circuits corpus --installed --tokenizer "
+        f"{shipped.name_of(model.folder) or model.folder} --out FOLDER` packs it"
+    )

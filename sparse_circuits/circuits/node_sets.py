@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from sparse_circuits import shipped
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import nearest
@@ -30,7 +31,8 @@ def read_nodes(space: NodeSpace, given: str | Sequence[str]) -> dict[str, tuple[
     """
     kept = torch.zeros(space.total, dtype=torch.bool)
     for one in [given] if isinstance(given, str) else given:
-        path = Path(one) / "circuit.json" if Path(one).is_dir() else Path(one)
+        folder = shipped.locate_circuit(one)
+        path = folder / "circuit.json" if folder.is_dir() else folder
         kept |= _from_file(space, path) if path.suffix == ".json" else _from_text(space, one)
     return space.by_site(kept)
 

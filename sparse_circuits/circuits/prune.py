@@ -100,9 +100,9 @@ def prune(
     full = float(task_losses(last_logits(runner, examples), examples).mean())
     if not full <= config.target_loss:
         raise InputError(
-            f"the model's own loss on {task.name} is {full:.3f}, above the target {config.target_loss:g}: no circuit "
-            "can be found for what the model does not do; raise the target, train longer, or choose a task it does "
-            "(`sparse-circuits tasks --model` asks it all)"
+            f"the model's own loss on {task.name} is {full:.3f} on the calibrate split, above the target "
+            f"{config.target_loss:g}: no circuit can be found for what the model does not do; raise the target, train "
+            "longer, or choose a task it does (`sparse-circuits tasks --model` asks it all)"
         )
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:

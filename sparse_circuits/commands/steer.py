@@ -188,6 +188,7 @@ class Generate:
             "max_new_tokens": self.max_new_tokens,
             "temperature": self.temperature,
             "seed": self.seed,
+            "stop": [tokenizer.end_of_text],
         }
         plain = bridge.dense.generate([prompt], **settings)[0]
         with steering.on() as dense:

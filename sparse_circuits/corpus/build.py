@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sparse_circuits import shipped
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.hub import HubSource
 from sparse_circuits.corpus.packed import FORMAT_VERSION, token_dtype
@@ -52,7 +53,7 @@ def build_corpus(config: CorpusConfig, progress: bool = True) -> dict[str, Any]:
         InputError: a wrong setting, nothing to read, `out` in the way, a tokenizer that cannot be read, a
             full disk.
     """
-    tokenizer = Tokenizer.load(config.tokenizer) if config.tokenizer is not None else None
+    tokenizer = Tokenizer.load(shipped.locate(config.tokenizer)) if config.tokenizer is not None else None
     return pack_sources(config, sources_of(config), tokenizer, progress)
 
 

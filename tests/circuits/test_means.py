@@ -128,6 +128,16 @@ def test_a_folder_that_cannot_be_written_costs_only_the_cache(
         assert 0 < means_for(saved, letter_corpus, 500).tokens <= 500
 
 
+def test_another_corpus_in_its_place_counts_as_none(saved: GPT, tmp_path: Path) -> None:
+    """The shipped models were trained from runs/corpus, which is where everybody packs their own."""
+    other = tmp_path / "corpus"
+    other.mkdir()
+    (other / "manifest.json").write_text('{"tokenizer_hash": "another"}')
+    (saved.folder / "train.json").write_text(f'{{"config": {{"corpus": "{other}"}}}}')
+    with pytest.raises(InputError, match=r"packed with another tokenizer; give one .* --tokenizer .* --out FOLDER"):
+        means_for(saved, None, 300)
+
+
 def test_without_text_the_training_corpus_is_taken(saved: GPT, letter_corpus: PackedCorpus) -> None:
     described = f'{{"config": {{"corpus": "{letter_corpus.folder}"}}}}'
     (saved.folder / "train.json").write_text(described)
@@ -138,7 +148,7 @@ def test_without_text_the_training_corpus_is_taken(saved: GPT, letter_corpus: Pa
     ("described", "message"),
     [
         (None, "this model does not say what it was trained on; give a packed corpus"),
-        ('{"config": {"corpus": "nowhere"}}', "is not in nowhere; give one packed with the same tokenizer"),
+        ('{"config": {"corpus": "nowhere"}}', "is not in nowhere; give one packed with the model's"),
         ('{"config": ', "train.json is not valid JSON"),
         ('{"config": 3}', "train.json does not say which corpus"),
         ("[]", "train.json does not say which corpus"),

@@ -163,7 +163,8 @@ def test_the_same_seed_gives_the_same_circuit(random_model, quote_task: Task, le
 
 def test_what_the_model_cannot_do_has_no_circuit(quote_model, quote_task, quote_means) -> None:
     with pytest.raises(
-        InputError, match=r"the model's own loss on quotes is 0\.0\d\d, above the target 0\.001: no circuit"
+        InputError,
+        match=r"own loss on quotes is 0\.0\d\d on the calibrate split, above the target 0\.001: no circuit",
     ):
         prune(quote_model, quote_task, 0.001, config=CONFIG, means=quote_means)
     with torch.no_grad():

@@ -3,7 +3,6 @@
 import torch
 
 from sparse_circuits.circuits.report.rows import Row
-from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import KINDS, Subject
 from sparse_circuits.circuits.report.thresholds import IDENTITY
 
@@ -16,8 +15,8 @@ def rows(subject: Subject) -> list[Row]:
     differences = torch.stack(
         [(subject.measure(every, kind, norm="live") - model).abs().amax(1) for kind in kinds]
     ).amax(0)
-    pairs = by_pair(differences / model.abs().max().clamp(min=1e-30))
-    value = float(differences.max() / model.abs().max().clamp(min=1e-30))
+    each = differences / model.abs().max().clamp(min=1e-30)
+    value = float(each.max())
     equal = "bit for bit" if value == 0 else f"but for {value:.1e} of the largest"
     sentence = (
         f"With every node kept the logits equal the model's {equal}."
@@ -33,7 +32,7 @@ def rows(subject: Subject) -> list[Row]:
             sentence,
             IDENTITY.judge(value),
             value,
-            subject.interval(pairs),
+            (float(each.min()), value),  # of a maximum: the range over prompts
             "relative",
             decisive=True,
         )
