@@ -116,7 +116,7 @@ def _fetching(source: str | Path) -> str:
     """What to say beside "no such folder" where `source` could be fetched."""
     from sparse_circuits.formats import names
 
-    return names.hint(str(source))
+    return names.hint(str(source)) if shipped.locate_circuit(source) == Path(source) else ""
 
 
 def _foreign(folder: Path) -> "Format | None":

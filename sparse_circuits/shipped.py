@@ -5,6 +5,7 @@ and the data of it, `card.json`, are described in `card`. Its circuits, as `spar
 `circuits/TASK/` there, and called NAME/TASK. Nothing is ever written there: results go to `./runs/NAME/`.
 """
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,14 @@ def writable(folder: Path) -> Path:
 
 def hint(source: str | Path) -> str:
     """What to say beside "no such folder": the shipped names, where `source` could have been one."""
-    if len(Path(source).parts) != 1:
+    parts = Path(source).parts
+    if len(parts) == 2 and parts[1] in circuits(parts[0]):
+        return f"; that is a circuit of {parts[0]}"
+    if len(parts) != 1:
         return ""
-    return f"; the models that ship are {', '.join(names())}" if names() else "; no models ship with this installation"
+    close = "".join(f"; did you mean {name!r}?" for name in difflib.get_close_matches(str(source), names(), n=1))
+    ships = f"the models that ship are {', '.join(names())}" if names() else "no models ship with this installation"
+    return f"{close} {ships}" if close else f"; {ships}"
 
 
 def listing() -> list[dict[str, Any]]:

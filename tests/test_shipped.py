@@ -58,13 +58,18 @@ def test_a_folder_of_that_name_without_a_model_does_not(tiny: GPT, shipped_circu
     assert read_nodes(shipped_circuit.space, "tiny/for_while") == shipped_circuit.nodes
 
 
+def test_a_circuit_is_no_model(tiny: GPT, shipped_circuit: Circuit) -> None:
+    with pytest.raises(InputError, match=r"writes it; that is a circuit of tiny$"):
+        checkpoint.load("tiny/for_while")
+
+
 @pytest.mark.parametrize("name", ["tinny", "."])
 def test_an_unknown_name_is_told_which_there_are(tiny: GPT, name: str) -> None:
     with pytest.raises(InputError) as refused:
         checkpoint.load(name)
     message = str(refused.value)
     assert message.startswith(f"no model at {name}: expected a folder with config.json, model.safetensors and")
-    assert message.endswith("the models that ship are tiny") == (name == "tinny")
+    assert message.endswith("; did you mean 'tiny'? the models that ship are tiny") == (name == "tinny")
     shutil.rmtree(shipped.FOLDER)
     with pytest.raises(InputError, match="no models ship with this installation" if name == "tinny" else "no model at"):
         checkpoint.load(name)

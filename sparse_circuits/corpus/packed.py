@@ -158,7 +158,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.is_file():
         raise InputError(
-            f"no corpus in {folder}: it has no manifest.json; make one with `sparse-circuits corpus --out {folder}`"
+            f"no corpus in {folder}: it has no manifest.json; make one with `sparse-circuits corpus --installed "
+            f"--out {folder}`"
         )
     manifest = read_json(path)
     version = manifest.get("format_version") if isinstance(manifest, dict) else None

@@ -206,7 +206,7 @@ def test_a_manifest_of_another_form_is_refused(corpus: PackedCorpus, change: dic
 
 
 def test_a_folder_that_is_no_corpus_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no corpus in .*; make one with `sparse-circuits corpus --out "):
+    with pytest.raises(InputError, match=r"no corpus in .*; make one with `sparse-circuits corpus --installed --out "):
         PackedCorpus.load(tmp_path / "nothing")
 
 
