@@ -69,7 +69,7 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
             continue
         measure(circuit)  # it may have been found before measures changed
         card = report(circuit, progress=True)
-        circuit.save(out / task, with_means=torch.equal(circuit.means.values, means.values))
+        circuit.save(out / task, with_means=not torch.equal(circuit.means.values, means.values))
         card.save(out / task)
         (out / task / "report.html").unlink()  # `report` makes it again
         lines.append(row(circuit, card.to_json()))
