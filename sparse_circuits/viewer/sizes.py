@@ -10,7 +10,7 @@ import torch
 
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.edges import edge_count
-from sparse_circuits.circuits.search import ranked
+from sparse_circuits.circuits.search import first, ranked
 from sparse_circuits.progress import Bar
 from sparse_circuits.viewer.numbers import number, numbers
 
@@ -36,8 +36,7 @@ def curve(circuit: Circuit, split: str = "report", progress: bool = False) -> di
     counts: list[int] = []
     with Bar("sizes", len(sizes), progress) as bar:
         for done, size in enumerate(sizes, 1):
-            chosen = torch.zeros_like(circuit.kept)
-            chosen[order[:size]] = True
+            chosen = first(order, size)
             own = size == circuit.size  # there the weights that it does without are left out too
             losses.append((evaluate if own else full)(chosen))
             counts.append(len(circuit.edges) if own else edge_count(circuit.model, circuit.space.by_site(chosen)))

@@ -33,7 +33,7 @@ from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CHANCE, CONTROL_GAIN
 from sparse_circuits.circuits.screen import screened
-from sparse_circuits.circuits.search import ranked
+from sparse_circuits.circuits.search import first, ranked
 from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.idioms import program
 from sparse_circuits.inference import fastest
@@ -87,10 +87,11 @@ def rows(subject: Subject, wide: Subject, full: bool, progress: bool = False) ->
     )
     possible = "prune" in subject.task.splits
     why = "Learns masks anew: ask for it with --full." if possible else "The task has no split to learn masks on."
+    config = _as_wide(wide, replace(wide.config, runs=1)) if full and possible else None
     for key, name, where in learned:
-        if full and possible:
+        if config is not None:
             model, means, task = _setting(wide, key)
-            control = _search(wide, model, means, task, name, progress)
+            control = _search(config, model, means, task, name, progress)
             found.append(_learned_row(wide, key, name, where, control))
         else:
             found.append(Row(4, f"control_{key}", name, why, "not measured", unit="nats", control=True))
@@ -142,8 +143,7 @@ class Control:
     size: int
 
 
-def _search(subject: Subject, model: GPT, means: Means, task: Task, name: str, progress: bool) -> Control:
-    config = _as_wide(subject, replace(subject.config, runs=1))
+def _search(config: PruneConfig, model: GPT, means: Means, task: Task, name: str, progress: bool) -> Control:
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -187,12 +187,7 @@ def _candidates(scores: Tensor) -> list[Tensor]:
     """Node sets along the ranking: the trained one, and sizes evenly spaced in the logarithm."""
     total, order = len(scores), ranked(scores)
     sizes = {round(math.exp(math.log(total) * i / (SIZES_TRIED - 1))) for i in range(SIZES_TRIED)}
-    found = [scores >= 0]
-    for size in sorted(sizes):
-        kept = torch.zeros(total, dtype=torch.bool)
-        kept[order[:size]] = True
-        found.append(kept)
-    return found
+    return [scores >= 0, *(first(order, size) for size in sorted(sizes))]
 
 
 def _learned_row(subject: Subject, key: str, name: str, where: str, control: Control) -> Row:

@@ -19,7 +19,7 @@ from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import by_pair, curve_areas, faithfulness, grid, spread
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CMD, FAITHFUL
-from sparse_circuits.circuits.search import ranked
+from sparse_circuits.circuits.search import first, ranked
 from sparse_circuits.tasks import log_odds
 
 
@@ -86,9 +86,7 @@ def _odds(subject: Subject, order: Tensor, k: int) -> Tensor:
     elif k == subject.circuit.size:
         logits = subject.logits("report", "circuit")
     else:
-        kept = torch.zeros_like(subject.kept)
-        kept[order[:k]] = True
-        logits = subject.measure(kept)
+        logits = subject.measure(first(order, k))
     return log_odds(logits, subject.examples("report")).cpu().double()
 
 

@@ -31,12 +31,12 @@ class Knob:
     usual: bool = True
     """Searched where no knobs are named."""
     in_loop: bool = False
+    read_as: str = ""
+    """What tells the value where the field may leave it open; the field itself if empty."""
 
     def value_in(self, config: PruneConfig) -> float:
         """What the setting is."""
-        if self.name == "k_coef":
-            return config.price  # which follows from the target where it is not given
-        return float(getattr(config.loop if self.in_loop else config, self.name))
+        return float(getattr(config.loop if self.in_loop else config, self.read_as or self.name))
 
     def position(self, config: PruneConfig) -> float | int:
         """Where on the range the setting is, at its nearest end if it is beyond."""
@@ -57,7 +57,7 @@ class Knob:
 KNOBS = {
     knob.name: knob
     for knob in (
-        Knob("k_coef", 1e-5, 3e-2),
+        Knob("k_coef", 1e-5, 3e-2, read_as="price"),
         Knob("k_rate", 5e-3, 0.5),
         Knob("temperature", 0.05, 5.0),
         Knob("screen", 0.01, 1.0),
