@@ -305,22 +305,19 @@ def mask_loop() -> LoopConfig:
     )
 
 
-USUAL_PRICE = 0.007
-"""Of keeping a node, as a part of the target loss: small circuits are looked for first where the loss may be large."""
-
-
 @dataclass(frozen=True)
 class PruneConfig:
     """Find the circuit of one task in one model (paper, section 3 and appendix B)."""
 
     target_loss: float = 0.15
     """The circuit is the smallest found whose task loss (nats) on the calibration split is at most this."""
-    k_coef: float | None = None
-    """Price of keeping one node, in nats of task loss; at the start where `k_rate` lets it change. None: 0.007 of the
-    target loss."""
+    price: float = 0.007
+    """Of keeping one node, as a part of the target loss; at the start where `k_rate` lets it change. (The paper's
+    k_coef is this times the target.)"""
     k_rate: float = 0.05
-    """How fast the price follows the task loss: in each step it is multiplied by (aim / task loss) ** k_rate. The aim
-    is the model's own loss and 0.6 of what the target allows beyond it."""
+    """How fast the price follows the task loss: in each step it is multiplied by (aim / task loss) ** k_rate."""
+    aim: float = 0.6
+    """The task loss that the price steers to: the model's own, and this part of what the target allows beyond it."""
     temperature: float = 1.0
     """Width of the sigmoid whose derivative stands in for the step function's."""
     screen: float = 0.12
@@ -365,9 +362,9 @@ class PruneConfig:
         for name in ("target_loss", "temperature"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
-        for name in ("k_coef", "k_rate", "init_scale"):
+        for name in ("price", "k_rate", "aim", "init_scale"):
             value = getattr(self, name)
-            require(value is None or 0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")
+            require(0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")
         require(
             0 <= self.restore_fraction <= 1,
             f"restore_fraction is {self.restore_fraction}; it must be from 0 to 1",
@@ -378,9 +375,9 @@ class PruneConfig:
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1")
 
     @property
-    def price(self) -> float:
-        """Of keeping one node, in nats of task loss, as learning begins."""
-        return USUAL_PRICE * self.target_loss if self.k_coef is None else self.k_coef
+    def k_coef(self) -> float:
+        """Price of keeping one node, in nats of task loss, as learning begins (the paper's name)."""
+        return self.price * self.target_loss
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ class Pruning:
         with torch.autocast(tokens.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.model(tokens, last=True, masks=masks)
         odds = (logits.gather(1, right[:, None]) - logits.gather(1, wrong[:, None])).float()
-        loss = -F.logsigmoid(odds).mean() + self.config.price * keep.sum()
+        loss = -F.logsigmoid(odds).mean() + self.config.k_coef * keep.sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         _scale([self.tau], only_above=1.0)

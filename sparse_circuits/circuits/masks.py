@@ -6,8 +6,8 @@ One parameter tau per node, shared by all prompts and positions, weights frozen:
 3. loss = task loss + price * (number of kept nodes);
 4. after every step tau is clamped to [-1, 1], and the price, `k_coef` at first, rises where the task loss is below its
    aim and falls where it is above: price *= (aim / loss) ** k_rate. The aim is the model's own loss on the pairs it
-   learns from, and 0.6 of what the target allows beyond its own loss on the pairs that are to meet the target (less
-   than all, for they are others).
+   learns from, and a part (`aim`) of what the target allows beyond its own loss on the pairs that are to meet the
+   target (less than all, for they are others).
 
 Options: removed nodes take other prompts' values instead (`ablation`), some of them come back in every step
 (`restore`), one mask serves channel c of q and of k (`tie_qk`), the final norm keeps the full model's scale
@@ -34,8 +34,6 @@ from sparse_circuits.optimizer import Projection
 from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Examples, Task, task_loss
 
-AIM = 0.6
-"""How much of what the target leaves above the model's own loss the masks may take while they are learned."""
 POOL_BATCHES = 32
 """Distinct pairs that training draws on, in batches."""
 DEAREST = 1e6
@@ -102,7 +100,7 @@ class MaskLearning:
         starts = [initial(config, self.space.total) for config in self.configs] if starts is None else starts
         self.taus = [torch.nn.Parameter(start.clamp(-1, 1).to(self.device)) for start in starts]
         self.within = None if within is None else within.to(self.device)
-        self.prices = [config.price for config in self.configs]
+        self.prices = [config.k_coef for config in self.configs]
         self._losses = [config.target_loss for config in self.configs]
         self._slopes: list[Tensor | None] = [None] * len(self.configs)
         # Drawing pairs costs as much as a small model's step, so they are drawn once.
@@ -130,7 +128,7 @@ class MaskLearning:
                 own[seed] = mean_loss(self.model, self.pools[seed])
             room = target - (own[seed] if own_loss is None else own_loss)
             # Where the model itself misses the target (a control's may) there is no way from one to the other.
-            aims.append(own[seed] + AIM * room if room >= 0 else AIM * target)
+            aims.append(own[seed] + config.aim * room if room >= 0 else config.aim * target)
         return aims
 
     def _ties(self) -> Tensor:

@@ -31,12 +31,10 @@ class Knob:
     usual: bool = True
     """Searched where no knobs are named."""
     in_loop: bool = False
-    read_as: str = ""
-    """What tells the value where the field may leave it open; the field itself if empty."""
 
     def value_in(self, config: PruneConfig) -> float:
         """What the setting is."""
-        return float(getattr(config.loop if self.in_loop else config, self.read_as or self.name))
+        return float(getattr(config.loop if self.in_loop else config, self.name))
 
     def position(self, config: PruneConfig) -> float | int:
         """Where on the range the setting is, at its nearest end if it is beyond."""
@@ -57,8 +55,9 @@ class Knob:
 KNOBS = {
     knob.name: knob
     for knob in (
-        Knob("k_coef", 1e-5, 3e-2, read_as="price"),
+        Knob("price", 1e-4, 0.2),
         Knob("k_rate", 5e-3, 0.5),
+        Knob("aim", 0.1, 1.2),
         Knob("temperature", 0.05, 5.0),
         Knob("screen", 0.01, 1.0),
         Knob("init_bias", 0.02, 0.5),
