@@ -99,8 +99,9 @@ train_values = st.fixed_dictionaries(
 prune_values = st.fixed_dictionaries(
     {
         "target_loss": fractions,
-        "k_coef": fractions,
+        "price": fractions,
         "k_rate": fractions,
+        "aim": fractions,
         "temperature": fractions,
         "screen": st.floats(0.01, 1),
         "init_bias": st.floats(-1, 1),
@@ -214,7 +215,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (TrainConfig, {"model": GPTConfig(bigram_table="fixed"), "bigram_start": "uniform"}, "bigram_table is fixed"),
     (TrainConfig, {"dw": "amortized", "products": "dense"}, "dw is amortized with products=dense"),
     *((PruneConfig, {"target_loss": value}, "target_loss is") for value in (0.0, nan, infinity)),
-    (PruneConfig, {"k_coef": -1.0}, "k_coef is"),
+    (PruneConfig, {"price": -1.0}, "price is"),
     (PruneConfig, {"temperature": 0.0}, "temperature is"),
     (PruneConfig, {"init_scale": -1.0}, "init_scale is"),
     (PruneConfig, {"screen": 0.0}, "screen is"),

@@ -74,7 +74,7 @@ def test_absurd_sizes_of_a_model_are_refused(flags: tuple[str, int], capsys: pyt
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("k-coef", "inf"), ("k-coef", "nan"), ("init-bias", "nan"), ("init-scale", "inf"), ("temperature", "inf")],
+    [("price", "inf"), ("price", "nan"), ("init-bias", "nan"), ("init-scale", "inf"), ("temperature", "inf")],
 )
 def test_settings_of_masks_that_are_no_numbers_are_refused(
     flag: str, value: str, capsys: pytest.CaptureFixture[str]

@@ -22,8 +22,8 @@ def written(path: Path, values: object) -> Path:
 def test_what_the_file_does_not_say_is_the_default(tmp_path: Path) -> None:
     default = PruneConfig()
     assert read_settings(written(tmp_path / "none.json", {})) == default
-    some = read_settings(written(tmp_path / "some.json", {"k_coef": 0.5, "loop": {"steps": 3}}))
-    assert some == replace(default, k_coef=0.5, loop=replace(default.loop, steps=3))
+    some = read_settings(written(tmp_path / "some.json", {"price": 0.5, "loop": {"steps": 3}}))
+    assert some == replace(default, price=0.5, loop=replace(default.loop, steps=3))
     assert read_settings(written(tmp_path / "all.json", to_json(some))) == some
 
 
@@ -31,10 +31,10 @@ def test_what_the_file_does_not_say_is_the_default(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ([1], "expected a JSON object with settings of pruning"),
-        ({"k_cof": 1.0}, "unknown key 'k_cof'; did you mean 'k_coef'"),
+        ({"prise": 1.0}, "unknown key 'prise'; did you mean 'price'"),
         ({"loop": {"stepz": 1}}, "unknown key 'stepz'; did you mean 'steps'"),
         ({"loop": 3}, "expected a JSON object for LoopConfig"),
-        ({"k_coef": -1.0}, "k_coef is -1.0"),
+        ({"price": -1.0}, "price is -1.0"),
     ],
 )
 def test_anything_else_is_refused_with_the_files_name(values: object, message: str, tmp_path: Path) -> None:
@@ -54,12 +54,12 @@ def test_anything_else_is_refused_with_the_files_name(values: object, message: s
 def test_flags_change_what_the_file_says(command, rest: list[str], tmp_path: Path, monkeypatch) -> None:
     given: list = []
     monkeypatch.setattr(command, "run", given.append)
-    file = written(tmp_path / "s.json", {"k_coef": 0.5, "temperature": 2.0, "loop": {"steps": 3}})
+    file = written(tmp_path / "s.json", {"price": 0.5, "temperature": 2.0, "loop": {"steps": 3}})
     default = PruneConfig()
     assert main([*rest, "--settings", str(file), "--temperature", "0.3", "--learning-rate", "0.5"]) == 0
     assert main([*rest, f"--settings={file}"]) == 0
     assert main(rest) == 0
-    file_says = replace(default, k_coef=0.5, temperature=2.0, loop=replace(default.loop, steps=3))
+    file_says = replace(default, price=0.5, temperature=2.0, loop=replace(default.loop, steps=3))
     changed = replace(file_says, temperature=0.3, loop=replace(file_says.loop, learning_rate=0.5))
     assert [each.config for each in given] == [changed, file_says, default]
     assert [each.settings for each in given] == [file, file, None]

@@ -54,7 +54,7 @@ WORDS = {
 
 CONFIG = PruneConfig(
     target_loss=0.1,
-    k_coef=0.01,
+    price=0.1,
     k_rate=0.0,
     temperature=0.5,
     batch_pairs=5,

@@ -18,7 +18,7 @@ from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Task, task_loss
 
 CONFIG = PruneConfig(
-    k_coef=0.002,
+    price=0.0125,
     k_rate=0.0,
     temperature=0.4,
     init_bias=0.0,
@@ -78,7 +78,7 @@ def test_the_gradient_is_the_straight_through_formula(random_model, quote_task: 
     mask = (tau >= 0).double()
     assert figures["task_loss"] == pytest.approx(exact_loss(mask), rel=1e-5)
     assert figures["nodes"] == mask.sum()
-    assert float(loss.detach()) == pytest.approx(exact_loss(mask) + 0.002 * float(mask.sum()), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(exact_loss(mask) + CONFIG.k_coef * float(mask.sum()), rel=1e-5)
     assert 0.3 < mask.mean() < 0.7
     step = 1e-6
     assert learning.taus[0].grad is not None
@@ -87,7 +87,7 @@ def test_the_gradient_is_the_straight_through_formula(random_model, quote_task: 
         shift = step * torch.nn.functional.one_hot(torch.tensor(node), space.total)
         slope = (exact_loss(mask + shift) - exact_loss(mask - shift)) / (2 * step)
         sigmoid = 1 / (1 + math.exp(-float(tau[node]) / temperature))
-        expected = (slope + 0.002) * sigmoid * (1 - sigmoid) / temperature
+        expected = (slope + CONFIG.k_coef) * sigmoid * (1 - sigmoid) / temperature
         assert float(learning.taus[0].grad[node]) == pytest.approx(expected, rel=2e-3, abs=1e-6)
 
 
@@ -137,7 +137,7 @@ def test_masks_start_as_configured_and_stay_within_bounds(random_model, quote_ta
 
 def test_runs_at_once_learn_what_each_learns_alone(random_model, quote_task: Task) -> None:
     """Seeds, prices and temperatures differ; gradients are clipped for each run by itself."""
-    changes = [{}, {"k_coef": 0.05, "temperature": 1.0}, {"loop": replace(CONFIG.loop, seed=3)}]
+    changes = [{}, {"price": 0.3, "temperature": 1.0}, {"loop": replace(CONFIG.loop, seed=3)}]
     configs = [replace(CONFIG, **change) for change in changes]
     model = random_model(abs_topk=None)
     held = torch.randn(NodeSpace(model.config).total, generator=torch.Generator().manual_seed(5)) / 3
@@ -155,7 +155,7 @@ def test_runs_at_once_learn_what_each_learns_alone(random_model, quote_task: Tas
 
 
 def test_a_high_price_removes_every_node(random_model, quote_task: Task) -> None:
-    learning = objective(random_model(), quote_task, replace(CONFIG, init_bias=0.1, k_coef=10.0))
+    learning = objective(random_model(), quote_task, replace(CONFIG, init_bias=0.1, target_loss=0.5, price=20.0))
     logs = list(Loop(learning, replace(CONFIG.loop, steps=12)))
     assert logs[0].figures["nodes"] > 0
     assert logs[0].loss == pytest.approx(logs[0].figures["task_loss"] + 10 * logs[0].figures["nodes"])
@@ -163,7 +163,7 @@ def test_a_high_price_removes_every_node(random_model, quote_task: Task) -> None
 
 
 def test_without_a_price_the_missing_nodes_come_back(quote_model: GPT, quote_task: Task, quote_means: Means) -> None:
-    config = replace(CONFIG, k_coef=0.0, init_bias=-0.3, init_scale=0.0, batch_pairs=5)
+    config = replace(CONFIG, price=0.0, init_bias=-0.3, init_scale=0.0, batch_pairs=5)
     for parameter in quote_model.parameters():
         parameter.requires_grad_(False)
     learning = MaskLearning(quote_model, quote_task, quote_means.values, config)
@@ -265,16 +265,16 @@ def test_the_aim_is_part_of_the_way_from_the_models_own_loss_to_the_target(rando
     assert aims(config) == pytest.approx([own + 0.3], rel=1e-5)
     # The target is to be met on other pairs, which may be easier, or harder for the model than it allows.
     assert aims(config, own_loss=own - 0.25) == pytest.approx([own + 0.45], rel=1e-5)
+    assert aims(replace(config, aim=0.2)) == pytest.approx([own + 0.1], rel=1e-5)
     # A model that just meets the target is to lose nothing; what cannot meet it is aimed at all the same.
     assert aims(config, own_loss=config.target_loss) == pytest.approx([own], rel=1e-5)
     assert aims(config, own_loss=own + 0.6) == pytest.approx([0.6 * (own + 0.5)], rel=1e-5)
     assert math.isnan(aims(replace(config, k_rate=0.0))[0])
 
 
-def test_a_nodes_usual_price_is_a_part_of_the_target(random_model, quote_task: Task) -> None:
-    config = replace(CONFIG, k_coef=None, target_loss=0.5)
-    assert objective(random_model(), quote_task, config).prices == pytest.approx([0.0035])
-    assert objective(random_model(), quote_task, replace(config, k_coef=0.01)).prices == [0.01]
+def test_a_nodes_price_is_a_part_of_the_target(random_model, quote_task: Task) -> None:
+    config = replace(CONFIG, price=0.02, target_loss=0.5)
+    assert objective(random_model(), quote_task, config).prices == pytest.approx([0.01])
 
 
 def test_tied_channels_share_what_either_learns(random_model, quote_task: Task) -> None:
@@ -300,7 +300,7 @@ def test_learning_starts_and_stays_where_it_is_told(random_model, quote_task: Ta
     start = torch.linspace(-2, 2, space.total)
     within = torch.arange(space.total) % 2 == 0
     held = torch.zeros(space.total)
-    learning = MaskLearning(model, quote_task, held, replace(CONFIG, k_coef=0.0), [start], within)
+    learning = MaskLearning(model, quote_task, held, replace(CONFIG, price=0.0), [start], within)
     assert torch.equal(learning.scores(0)[within], start.clamp(-1, 1)[within])
     assert (learning.scores(0)[~within] == -1).all()
     assert learning.loss(0)[1]["nodes"] == int((within & (start >= 0)).sum())
@@ -312,7 +312,7 @@ def test_learning_starts_and_stays_where_it_is_told(random_model, quote_task: Ta
 @pytest.mark.parametrize("kind", ["random", "adversarial"])
 def test_some_removed_nodes_come_back_and_cost_nothing(random_model, quote_task: Task, kind: str) -> None:
     model = random_model()
-    config = replace(CONFIG, restore=kind, restore_fraction=0.25, k_coef=0.01)
+    config = replace(CONFIG, restore=kind, restore_fraction=0.25, price=0.0625)
     learning = objective(model, quote_task, config)
     mask = (learning.taus[0].detach() >= 0).float().requires_grad_()
     removed = int((mask == 0).sum())
@@ -337,7 +337,7 @@ def test_some_removed_nodes_come_back_and_cost_nothing(random_model, quote_task:
         assert torch.equal(mask.grad == 0, used[0].detach() != mask.detach())
     loss, figures = learning.loss(2)
     assert figures["nodes"] == int(mask.sum())
-    assert float(loss.detach()) == pytest.approx(figures["task_loss"] + 0.01 * figures["nodes"], rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(figures["task_loss"] + config.k_coef * figures["nodes"], rel=1e-5)
 
 
 def test_resampled_and_frozen_learning_match_what_is_measured(random_model, quote_task: Task) -> None:

@@ -29,7 +29,7 @@ from sparse_circuits.tokenizer import Tokenizer
 
 CONFIG = PruneConfig(
     target_loss=0.1,
-    k_coef=0.01,
+    price=0.1,
     k_rate=0.0,
     temperature=0.5,
     batch_pairs=5,

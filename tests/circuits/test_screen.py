@@ -139,7 +139,7 @@ def test_a_needed_node_that_starts_removed_is_brought_back(
 ) -> None:
     config = PruneConfig(
         target_loss=0.1,
-        k_coef=1e-3,
+        price=0.01,
         temperature=0.5,
         batch_pairs=5,
         eval_pairs=4,

@@ -56,7 +56,7 @@ ARGUMENTS = {
     "sweep --out x --models y --settings nowhere.json": "cannot read nowhere.json: No such file or directory",
     "tune --out x --models y": "Missing from sparse-circuits tune: --tasks",
     "tune --out x --models nowhere --tasks for_while": "no model at nowhere: expected a folder with config.json",
-    "tune --out x --models y --tasks z --knobs k_cof": "no knob 'k_cof' to tune; did you mean 'k_coef'? choose among",
+    "tune --out x --models y --tasks z --knobs prise": "no knob 'prise' to tune; did you mean 'price'? choose among",
     "tune --out x --models y --tasks z --trials 0": "--trials is 0; it must be at least 1",
     "generate --model nowhere": "no model at nowhere: expected a folder with config.json",
     "generate": "Missing from sparse-circuits generate: --model PATH",

@@ -27,22 +27,22 @@ def test_a_sweep(run: Run, model: Path, task_file: Path, tmp_path: Path) -> None
     assert "model vs model (random) at 9 nats: " in second.out
     assert f"saved to {out}: sweep.json, sweep.svg" in second.out
     assert json.loads((out / "sweep.json").read_text()) == told
-    assert "k_coef None, now 0.5" in run(*flags, "--k-coef", 0.5).err
+    assert "price 0.007, now 0.5" in run(*flags, "--price", 0.5).err
 
 
 def test_tuning(run: Run, model: Path, task_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     flags = ["tune", "--out", out, "--models", model, "--tasks", task_file, "--target-loss", 9, *QUICK]
-    flags += ["--knobs", "k_coef", "temperature"]
+    flags += ["--knobs", "price", "temperature"]
     first = run(*flags, "--trials", 2, "--json")
     assert first.status == 0
     told = json.loads(first.out)
     assert told == json.loads((out / "tune.json").read_text())
     assert [trial["default"] for trial in told["trials"]] == [True, False]
-    assert told["default"]["knobs"] == {"k_coef": pytest.approx(0.063), "temperature": 1.0}
+    assert told["default"]["knobs"] == {"price": 0.007, "temperature": 1.0}
     assert (out / "tune.svg").read_text().startswith("<svg ")
     settings = read_settings(out / "settings.json")
-    assert {"k_coef": settings.price, "temperature": settings.temperature} == told["best"]["knobs"]
+    assert {"price": settings.price, "temperature": settings.temperature} == told["best"]["knobs"]
     more = run(*flags, "--trials", 3)
     assert "best of 3 trials: " in more.out
     assert f"settings: {out / 'settings.json'}, for --settings; circuits: {out / 'circuits'}" in more.out

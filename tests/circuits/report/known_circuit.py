@@ -4,7 +4,7 @@ from sparse_circuits.config import LoopConfig, PruneConfig
 
 CONFIG = PruneConfig(
     target_loss=0.1,
-    k_coef=0.01,
+    price=0.1,
     temperature=0.5,
     batch_pairs=5,
     eval_pairs=4,

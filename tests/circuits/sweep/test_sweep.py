@@ -102,8 +102,8 @@ def test_what_is_there_is_not_done_again_and_not_taken_for_something_else(
     monkeypatch.setattr(run, "_find", find)
     assert run.sweep(config).rows == done.rows
     assert run.sweep(replace(config, methods=("warm",), targets=(0.3, 0.1))).series == done.series[1:2]
-    other = replace(config, config=replace(config.config, k_coef=0.02))
-    with pytest.raises(InputError, match=r"made with other settings \(k_coef 0.01, now 0.02\).*choose another --out"):
+    other = replace(config, config=replace(config.config, price=0.2))
+    with pytest.raises(InputError, match=r"made with other settings \(price 0.1, now 0.2\).*choose another --out"):
         run.sweep(other)
 
 

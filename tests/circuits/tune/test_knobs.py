@@ -40,8 +40,8 @@ def test_the_default_lies_inside_the_range(knob: Knob) -> None:
 def test_where_it_is_nothing_changes_to_the_bit() -> None:
     chosen = list(KNOBS.values())
     assert turned(chosen, DEFAULT, positions(chosen, DEFAULT)) == DEFAULT
-    beyond = replace(DEFAULT, k_coef=1.0, loop=replace(DEFAULT.loop, beta2=0.05))
-    assert positions(chosen, beyond)["k_coef"] == KNOBS["k_coef"].high
+    beyond = replace(DEFAULT, price=1.0, loop=replace(DEFAULT.loop, beta2=0.05))
+    assert positions(chosen, beyond)["price"] == KNOBS["price"].high
     assert turned(chosen, beyond, positions(chosen, beyond)) == beyond
 
 
@@ -51,7 +51,7 @@ def test_wrong_choices_are_refused(tmp_path) -> None:
     study = {"out": tmp_path, "models": ("x",), "tasks": ("y",)}
     for changes, message in (
         ({"knobs": ()}, "no knobs given"),
-        ({"knobs": ("k_coef", "k_coef")}, "knobs has k_coef twice"),
+        ({"knobs": ("price", "price")}, "knobs has price twice"),
         ({"knobs": ("restore_fraction",)}, "does nothing where no node is restored; give --restore"),
         ({"trials": 0}, "trials is 0"),
         ({"minutes": 0.0}, "minutes is 0.0; it must be above 0"),

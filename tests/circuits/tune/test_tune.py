@@ -33,8 +33,15 @@ from sparse_circuits.tasks import get_task
 
 pytestmark = pytest.mark.filterwarnings("ignore:task .* has . distinct pairs")
 REPOSITORY = Path(run.__file__).parents[3]
-POOR = replace(planted_files.PRUNE, target_loss=0.2, k_coef=1e-5, clean=False, screen=1.0)
-"""Settings that keep far too much, so that there is something to find."""
+POOR = replace(
+    planted_files.PRUNE,
+    target_loss=0.2,
+    price=0.15,
+    clean=False,
+    screen=1.0,
+    loop=replace(planted_files.PRUNE.loop, steps=3, learning_rate=0.04),
+)
+"""Settings that drop what is needed before they know it, so that there is something to find."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +52,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, letter_corpus: PackedCorpus
         out=parent / "out",
         models=(str(planted_files.model_folder(parent)),),
         tasks=(str(planted_files.task_file(parent, "quotes")), str(planted_files.task_file(parent, "hopeless", "[<"))),
-        knobs=("k_coef", "learning_rate", "beta2"),
+        knobs=("price", "learning_rate", "beta2"),
         trials=5,
         corpus=letter_corpus.folder,
         config=POOR,
@@ -67,7 +74,7 @@ def test_the_first_trial_is_the_settings_given_and_the_best_beats_them(config: T
     assert [trial.number for trial in found.tried] == list(range(5))
     assert found.tried[0] == found.default
     assert found.default is not None
-    assert found.default.knobs == {"k_coef": 1e-5, "learning_rate": 0.05, "beta2": POOR.loop.beta2}
+    assert found.default.knobs == {"price": 0.15, "learning_rate": 0.04, "beta2": POOR.loop.beta2}
     assert found.best == found.ranking[0]
     assert found.gain is not None
     assert found.gain.value == pytest.approx(found.default.by_case[0] / found.best.by_case[0])
@@ -206,11 +213,11 @@ def test_it_is_told_as_tables_json_and_a_plot(found: Tuned, capsys: pytest.Captu
     print_tuned(found)
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == comparison(found)
-    (line,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["k_coef"]]
-    assert float(line[1]) == 1e-5
-    assert float(line[2]) == pytest.approx(found.best.knobs["k_coef"], rel=0.01)
+    (line,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["price"]]
+    assert float(line[1]) == 0.15
+    assert float(line[2]) == pytest.approx(found.best.knobs["price"], rel=0.01)
     told = json.loads(json.dumps(to_json(found), allow_nan=False))
-    assert told["settings"]["k_coef"] == found.settings.k_coef
+    assert told["settings"]["price"] == found.settings.price
     assert sum(told["importances"].values()) == pytest.approx(1)
     assert set(told["importances"]) == set(found.best.knobs)
     drawn = ElementTree.fromstring(plot(found))
