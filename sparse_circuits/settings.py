@@ -19,16 +19,30 @@ def read_settings(path: str | Path) -> PruneConfig:
     """
     values = read_json(path)
     require(isinstance(values, dict), f"{path}: expected a JSON object with settings of pruning")
-    return from_json(PruneConfig, _over(to_json(PruneConfig()), values), str(path))
+    return from_json(PruneConfig, _over(to_json(PruneConfig()), _as_called_now(values)), str(path))
 
 
 def recorded(values: Any, where: str) -> PruneConfig:
-    """The settings that a circuit was found with, from its file. Where they do not tell of a screen there was none.
+    """The settings that a circuit was found with, from its file, be it from before there were all of them.
 
     Raises:
         InputError: no JSON object, an unknown key or a value that cannot be.
     """
-    return from_json(PruneConfig, {"screen": 1.0} | values if isinstance(values, dict) else values, where)
+    if not isinstance(values, dict):
+        return from_json(PruneConfig, values, where)
+    return from_json(PruneConfig, {"screen": 1.0, "aim": 0.6} | _as_called_now(values), where)
+
+
+def _as_called_now(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they are called now: a node's price was in nats once, by the paper's name, and could be left open."""
+    if "k_coef" not in values:
+        return values
+    rest = {key: value for key, value in values.items() if key != "k_coef"}
+    price, target = values["k_coef"], rest.get("target_loss", PruneConfig.target_loss)
+    if price is None:
+        return rest | {"price": 0.007}
+    known = isinstance(price, int | float) and isinstance(target, int | float) and target > 0
+    return rest | {"price": price / target} if known else values
 
 
 def _over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,12 @@ def test_what_the_file_does_not_say_is_the_default(tmp_path: Path) -> None:
     assert read_settings(written(tmp_path / "all.json", to_json(some))) == some
 
 
+def test_a_price_in_nats_is_read_as_a_part_of_its_target(tmp_path: Path) -> None:
+    """Files of before said `k_coef`."""
+    assert read_settings(written(tmp_path / "a.json", {"k_coef": 0.02, "target_loss": 0.5})).price == 0.04
+    assert read_settings(written(tmp_path / "b.json", {"k_coef": 0.003})).price == 0.003 / PruneConfig().target_loss
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -35,6 +41,8 @@ def test_what_the_file_does_not_say_is_the_default(tmp_path: Path) -> None:
         ({"loop": {"stepz": 1}}, "unknown key 'stepz'; did you mean 'steps'"),
         ({"loop": 3}, "expected a JSON object for LoopConfig"),
         ({"price": -1.0}, "price is -1.0"),
+        ({"k_coef": -1.5}, "price is -10.0"),
+        ({"k_coef": "cheap"}, "unknown key 'k_coef'"),
     ],
 )
 def test_anything_else_is_refused_with_the_files_name(values: object, message: str, tmp_path: Path) -> None:

@@ -199,12 +199,17 @@ def test_in_its_models_folder_it_can_leave_the_means_to_that(saved: Circuit, tmp
     assert torch.equal(load_file(tmp_path / "elsewhere" / "circuit.safetensors")["means"], saved.means.values)
 
 
-def test_one_of_before_there_was_a_screen_was_found_without(saved: Circuit, tmp_path: Path) -> None:
+def test_one_of_before_there_were_all_settings_says_what_it_was_found_with(saved: Circuit, tmp_path: Path) -> None:
     path = tmp_path / "circuit" / "circuit.json"
     described = read_json(path)
-    del described["config"]["screen"]
-    write_json(path, described)
-    assert Circuit.load(path.parent, saved.model, saved.task).config == replace(saved.config, screen=1.0)
+    for newer in ("screen", "aim"):
+        del described["config"][newer]
+    for k_coef, price in ((0.003, 0.003 / saved.config.target_loss), (None, 0.007)):
+        described["config"] = {key: value for key, value in described["config"].items() if key != "price"}
+        described["config"]["k_coef"] = k_coef  # nats, or left open
+        write_json(path, described)
+        found = Circuit.load(path.parent, saved.model, saved.task).config
+        assert found == replace(saved.config, screen=1.0, aim=0.6, price=price)
 
 
 def test_a_kill_between_its_files_leaves_no_mixture(saved: Circuit, tmp_path: Path, monkeypatch) -> None:
