@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from sparse_circuits.bridges.bridge import Bridge
     from sparse_circuits.checkpoint import load
     from sparse_circuits.circuits.circuit import Circuit
+    from sparse_circuits.circuits.config import PruneConfig
     from sparse_circuits.circuits.prune import prune
     from sparse_circuits.circuits.report import Card, report
     from sparse_circuits.circuits.sweep.config import SweepConfig
     from sparse_circuits.circuits.sweep.run import sweep
     from sparse_circuits.circuits.tune.config import TuneConfig
     from sparse_circuits.circuits.tune.run import tune
-    from sparse_circuits.config import GPTConfig, PruneConfig, TrainConfig
+    from sparse_circuits.config import GPTConfig, TrainConfig
     from sparse_circuits.corpus.build import build_corpus
     from sparse_circuits.corpus.config import CorpusConfig
     from sparse_circuits.errors import Diverged, InputError
@@ -65,7 +66,7 @@ _HOMES = {
     "GPTConfig": "config",
     "InputError": "errors",
     "Pair": "tasks",
-    "PruneConfig": "config",
+    "PruneConfig": "circuits.config",
     "SweepConfig": "circuits.sweep.config",
     "Task": "tasks",
     "Template": "tasks",

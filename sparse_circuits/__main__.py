@@ -155,7 +155,7 @@ def _with_settings(kind: type, rest: list[str]) -> type:
     after = [rest[place + 1] for place, argument in enumerate(rest[:-1]) if argument == "--settings"]
     if not inline and not after:
         return kind
-    from sparse_circuits.config import PruneConfig
+    from sparse_circuits.circuits.config import PruneConfig
     from sparse_circuits.settings import read_settings
 
     config = read_settings([*inline, *after][-1])

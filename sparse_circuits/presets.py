@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparse_circuits.config import GPTConfig, LoopConfig, PruneConfig, SparsityConfig, TrainConfig
+from sparse_circuits.circuits.config import PruneConfig
+from sparse_circuits.config import GPTConfig, LoopConfig, SparsityConfig, TrainConfig
 
 if TYPE_CHECKING:
     from sparse_circuits.bridges.config import BridgeConfig

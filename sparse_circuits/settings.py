@@ -6,7 +6,7 @@ A file may hold a part of them; the rest are the defaults. It is refused where i
 from pathlib import Path
 from typing import Any
 
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.fields import from_json, require, to_json
 from sparse_circuits.files import read_json
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.config import (
     ABS_TOPK_SITES,
     DEFAULT_ABS_TOPK_SITES,
     GPTConfig,
     LoopConfig,
-    PruneConfig,
     SparsityConfig,
     TrainConfig,
 )

@@ -9,8 +9,8 @@ from small_models import randomised, small
 from sparse_circuits import checkpoint
 from sparse_circuits.__main__ import main
 from sparse_circuits.circuits import prune as pruning
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.commands import demo
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import locked
 from sparse_circuits.tasks import TASKS

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sparse_circuits.__main__ import main
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.commands import prune, sweep, tune
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import to_json
 from sparse_circuits.settings import read_settings

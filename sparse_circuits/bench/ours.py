@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparse_circuits.bench.shapes import Shape, random_tokens
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.config import LoopConfig, PruneConfig, SparsityConfig, TrainConfig
+from sparse_circuits.config import LoopConfig, SparsityConfig, TrainConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.inference import fastest
 from sparse_circuits.loop import Loop, StepLog

@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparse_circuits.bench.opponent import Dense, Mask
-from sparse_circuits.config import LoopConfig, PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
+from sparse_circuits.config import LoopConfig
 
 NEURONS = {"c_attn.weight": 1, "c_fc.weight": 1, "c_proj.weight": 0}
 """Along which dimension each kind of matrix keeps a least number."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 
 from sparse_circuits.circuits.circuit import fixed_examples
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import require
 from sparse_circuits.model import GPT

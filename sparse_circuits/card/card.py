@@ -15,7 +15,8 @@ from sparse_circuits.card.answers import Answers, answer, why
 from sparse_circuits.card.measure import activity, density, held_out_loss, matrices
 from sparse_circuits.card.recipe import recipe
 from sparse_circuits.circuits import means
-from sparse_circuits.config import PruneConfig, TrainConfig
+from sparse_circuits.circuits.config import PruneConfig
+from sparse_circuits.config import TrainConfig
 from sparse_circuits.corpus.packed import SPLITS, PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import from_json, require, to_json

@@ -25,12 +25,12 @@ from torch import Tensor
 from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.logits import final_scales, frozen_logits, pairs_for
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import Hold, NodeSpace
 from sparse_circuits.circuits.prune import prune
-from sparse_circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import nearest, to_json

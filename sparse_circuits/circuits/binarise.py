@@ -20,10 +20,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import BinariseConfig
 from sparse_circuits.circuits.intervals import Measured, mean_interval
 from sparse_circuits.circuits.logits import last_logits, pairs_for
 from sparse_circuits.circuits.masks import step_function
-from sparse_circuits.config import BinariseConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.loop import Loop
 from sparse_circuits.model import GPT

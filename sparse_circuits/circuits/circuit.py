@@ -18,6 +18,7 @@ from sparse_circuits import checkpoint, shipped
 from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.ablation import Counterparts, held
 from sparse_circuits.circuits.calibration import Calibration
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.logits import final_scales, pairs_for
 from sparse_circuits.circuits.logits import last_logits as last_logits
@@ -25,7 +26,6 @@ from sparse_circuits.circuits.means import FILE as MEANS_FILE
 from sparse_circuits.circuits.means import Means, read_means
 from sparse_circuits.circuits.nodes import NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import to_json
 from sparse_circuits.files import read_json, write_json

@@ -26,9 +26,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparse_circuits.circuits.ablation import Replace, counterparts
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.logits import final_scales, frozen_logits, mean_loss, pairs_for
 from sparse_circuits.circuits.nodes import NodeSpace, Shares, hold_each
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.optimizer import Projection
 from sparse_circuits.sites import Tap

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import Circuit, evaluator, fixed_examples
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.edge_search import MEASURED, drop_edges, measurements
 from sparse_circuits.circuits.edges import edges
 from sparse_circuits.circuits.evaluator import Evaluator
@@ -32,7 +33,6 @@ from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.screen import screened
 from sparse_circuits.circuits.search import complete, discretise, drop_unconnected, drop_unneeded, exchange
 from sparse_circuits.circuits.twin import Link
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import require

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.circuit import evaluator
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.logits import pairs_for
 from sparse_circuits.circuits.masks import initial
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.search import first, ranked
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task
 

@@ -16,8 +16,8 @@ import torch
 
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits.circuit import fixed_examples, last_logits
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import Means, means_for, read_means, write_means
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import require
 from sparse_circuits.inference import fastest

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparse_circuits import presets
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
 
 if TYPE_CHECKING:
     from sparse_circuits.circuits.circuit import Circuit

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from sparse_circuits.config import BinariseConfig, PruneConfig
+from sparse_circuits.circuits.config import BinariseConfig, PruneConfig
 from sparse_circuits.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sparse_circuits.config import PruneConfig, ScoreConfig
+from sparse_circuits.circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.errors import InputError
 
 

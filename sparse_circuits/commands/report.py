@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.sweep.config import SweepConfig
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.fields import part_of, require
 
 

@@ -90,7 +90,7 @@ def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command
 
 def _count(command: Command) -> int:
     """How many pairs of each split the model is asked."""
-    from sparse_circuits.config import PruneConfig
+    from sparse_circuits.circuits.config import PruneConfig
 
     if command.pairs is not None:
         return command.pairs

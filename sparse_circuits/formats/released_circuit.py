@@ -22,10 +22,10 @@ from torch import Tensor
 from sparse_circuits.checkpoint import model_hash
 from sparse_circuits.circuits.calibration import Calibration
 from sparse_circuits.circuits.circuit import Circuit, evaluator
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.means import Means, node_means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write

@@ -15,8 +15,9 @@ fires, neuron 3 that fires everywhere and writes where nobody reads.
 
 import torch
 
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import Means, node_means
-from sparse_circuits.config import GPTConfig, LoopConfig, PruneConfig
+from sparse_circuits.config import GPTConfig, LoopConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template
 from sparse_circuits.tokenizer import Tokenizer

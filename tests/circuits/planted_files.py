@@ -8,7 +8,7 @@ import planted
 import torch
 
 from sparse_circuits import checkpoint
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
 
 PRUNE = replace(planted.CONFIG, target_loss=PruneConfig().target_loss, mean_tokens=2000, drop_edges=False)
 """Settings for so small a model, quick ones."""

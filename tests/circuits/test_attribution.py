@@ -13,11 +13,11 @@ from torch import Tensor
 from sparse_circuits.circuits.ablation import Counterparts
 from sparse_circuits.circuits.attribution import METHODS, baseline, integrated, magnitude, patched, score, slopes
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import ScoreConfig
 from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.logits import final_scales
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.config import ScoreConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, task_losses

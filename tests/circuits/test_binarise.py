@@ -11,8 +11,8 @@ from test_prune import TRUE
 
 from sparse_circuits.circuits.binarise import STARTS, Binarised, Levels, binarise, fit
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import BinariseConfig, PruneConfig
 from sparse_circuits.circuits.means import Means
-from sparse_circuits.config import BinariseConfig, PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task

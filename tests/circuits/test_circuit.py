@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits.calibration import Calibration, calibrate
 from sparse_circuits.circuits.circuit import Circuit, last_logits
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import Means, write_means
 from sparse_circuits.circuits.table import notes, print_circuit
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json, write_json
 from sparse_circuits.model import GPT

@@ -7,10 +7,10 @@ import torch
 from test_prune import TRUE
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.exchange import OtherSide, exchange, moved
 from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.means import Means
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template, log_odds

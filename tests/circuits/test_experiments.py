@@ -8,10 +8,10 @@ from test_prune import TRUE
 
 from sparse_circuits.circuits import experiments
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.edges import edges, matrices
 from sparse_circuits.circuits.experiments import OutsideEdges
 from sparse_circuits.circuits.means import Means
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT

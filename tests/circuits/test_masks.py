@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.masks import MaskLearning, step_function
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.config import LoopConfig, PruneConfig
+from sparse_circuits.config import LoopConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.loop import Loop
 from sparse_circuits.model import GPT

@@ -6,8 +6,8 @@ import planted
 import pytest
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.prune import GivenUp, prune
-from sparse_circuits.config import PruneConfig
 
 
 def found(config: PruneConfig) -> Circuit:

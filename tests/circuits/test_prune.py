@@ -16,11 +16,12 @@ import torch
 
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.prune import _Found, _Pruning, prune
 from sparse_circuits.circuits.table import print_circuit
-from sparse_circuits.config import LoopConfig, PruneConfig
+from sparse_circuits.config import LoopConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
 from sparse_circuits.model import GPT

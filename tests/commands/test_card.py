@@ -10,8 +10,9 @@ from small_runs import Finished
 
 from sparse_circuits import checkpoint, presets, shipped
 from sparse_circuits.card import card as card_module
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import means_for, write_means
-from sparse_circuits.config import LoopConfig, PruneConfig
+from sparse_circuits.config import LoopConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.tasks import TASKS
 

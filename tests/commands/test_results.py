@@ -10,7 +10,8 @@ import pytest
 from command_line import Run, one_line
 
 from sparse_circuits import presets, shipped
-from sparse_circuits.config import GPTConfig, LoopConfig, PruneConfig, SparsityConfig, TrainConfig
+from sparse_circuits.circuits.config import PruneConfig
+from sparse_circuits.config import GPTConfig, LoopConfig, SparsityConfig, TrainConfig
 from sparse_circuits.corpus.config import CorpusConfig
 from sparse_circuits.corpus.packed import PackedCorpus
 

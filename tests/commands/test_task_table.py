@@ -9,7 +9,7 @@ from command_line import Run
 
 from sparse_circuits import checkpoint, tasks
 from sparse_circuits.circuits.circuit import fixed_examples, last_logits
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.tasks import TASKS, Task, Template, log_odds, task_loss
 from sparse_circuits.tasks.registry import Registry
 

@@ -16,9 +16,9 @@ from torch import Tensor
 from sparse_circuits import checkpoint
 from sparse_circuits.__main__ import main
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import node_means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.formats import graphml, mib, tables, tracer
 from sparse_circuits.formats import parquet as parquet_tables
 from sparse_circuits.formats.graph import edge_rows, node_rows, residual_links, to_networkx

@@ -19,9 +19,9 @@ from viz_files import LETTERS, SEEDS, assert_same, content_of, made, walk_as_the
 from sparse_circuits import checkpoint
 from sparse_circuits.__main__ import main
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import node_means
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.formats import viz_data, viz_measures
 from sparse_circuits.formats.recorded_task import recorded_task, write_pairs

@@ -11,11 +11,12 @@ import torch
 
 from sparse_circuits import checkpoint, kernels
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import node_means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.report.build import fingerprint
 from sparse_circuits.circuits.report.rows import Card, Row
-from sparse_circuits.config import GPTConfig, PruneConfig
+from sparse_circuits.config import GPTConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template
 from sparse_circuits.tokenizer import Tokenizer

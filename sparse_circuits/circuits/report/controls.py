@@ -25,6 +25,7 @@ from torch import Tensor
 from sparse_circuits.circuits.ablation import held
 from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import evaluator, fixed_examples
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, node_means
 from sparse_circuits.circuits.report.necessity import random_sets
@@ -34,7 +35,6 @@ from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CHANCE, CONTROL_GAIN
 from sparse_circuits.circuits.screen import screened
 from sparse_circuits.circuits.search import first, ranked
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.corpus.idioms import program
 from sparse_circuits.inference import fastest
 from sparse_circuits.loop import Loop

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import means_for
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json
 from sparse_circuits.model import GPT

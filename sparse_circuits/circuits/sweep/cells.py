@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sparse_circuits.circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.circuits.subjects import Subject, described, difference, file_name, tasks
 from sparse_circuits.circuits.sweep.config import SweepConfig
-from sparse_circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import to_json
 from sparse_circuits.files import read_json

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from sparse_circuits.config import PruneConfig, ScoreConfig
+from sparse_circuits.circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.fields import nearest, require
 
 Method = Literal["learned", "warm", "attribution", "integrated", "patching", "magnitude", "random"]

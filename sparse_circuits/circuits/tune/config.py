@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.tune.knobs import USUAL, knobs
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.fields import require
 
 TRIALS = 64

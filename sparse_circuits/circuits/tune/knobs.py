@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sparse_circuits.config import PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import nearest
 

@@ -11,10 +11,10 @@ from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.intervals import Measured, geometric_interval
 from sparse_circuits.circuits.tune.knobs import Knob
 from sparse_circuits.circuits.tune.study import ENDED, best_of
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.fields import from_json
 
 ENOUGH = 4

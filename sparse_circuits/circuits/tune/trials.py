@@ -18,13 +18,13 @@ from optuna.trial import Trial, TrialState
 
 from sparse_circuits.circuits import edges as graph
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.prune import GivenUp, prune
 from sparse_circuits.circuits.subjects import Subject, described, file_name, subjects, tasks
 from sparse_circuits.circuits.tune import study as shared
 from sparse_circuits.circuits.tune.config import TuneConfig
 from sparse_circuits.circuits.tune.knobs import knobs, turned
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import Diverged, InputError
 from sparse_circuits.fields import to_json
 from sparse_circuits.tasks import Task

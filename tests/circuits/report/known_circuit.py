@@ -1,6 +1,7 @@
 """The nodes of the quote model that are known to be right, and settings that find them."""
 
-from sparse_circuits.config import LoopConfig, PruneConfig
+from sparse_circuits.circuits.config import PruneConfig
+from sparse_circuits.config import LoopConfig
 
 CONFIG = PruneConfig(
     target_loss=0.1,

@@ -9,13 +9,13 @@ from known_circuit import CONFIG
 from torch import Tensor
 
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import node_means
 from sparse_circuits.circuits.report import Card, controls, report, seeds
 from sparse_circuits.circuits.report.controls import Relabelled, shuffle_weights
 from sparse_circuits.circuits.report.subject import QUICK, Subject
 from sparse_circuits.circuits.screen import screened
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.model import GPT
 from sparse_circuits.tasks import Task, Template
 

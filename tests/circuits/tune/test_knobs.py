@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.tune.config import TuneConfig
 from sparse_circuits.circuits.tune.knobs import KNOBS, Knob, knobs, positions, turned
-from sparse_circuits.config import PruneConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import to_json
 
