@@ -214,7 +214,7 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (TrainConfig, {"bigram_start": "zero"}, "choose among 'counts', 'uniform'"),
     (TrainConfig, {"model": GPTConfig(bigram_table="fixed"), "bigram_start": "uniform"}, "bigram_table is fixed"),
     (TrainConfig, {"dw": "amortized", "products": "dense"}, "dw is amortized with products=dense"),
-    *((PruneConfig, {"target_loss": value}, "target_loss is") for value in (0.0, nan, infinity)),
+    *((PruneConfig, {"target_loss": value}, "target_loss is") for value in (0.0, 1e308, nan, infinity)),
     (PruneConfig, {"price": -1.0}, "price is"),
     (PruneConfig, {"temperature": 0.0}, "temperature is"),
     (PruneConfig, {"init_scale": -1.0}, "init_scale is"),

@@ -8,6 +8,9 @@ from typing import Literal
 from sparse_circuits.config import LoopConfig, check_seed
 from sparse_circuits.fields import require, require_choices
 
+MOST_NATS = 1e4
+"""No task loss that is a number is larger by far; from there on a node's price would run over."""
+
 
 def mask_loop() -> LoopConfig:
     """The loop's settings for learning masks: the search centres of the paper's appendix, tuned for small models."""
@@ -78,9 +81,11 @@ class PruneConfig:
 
     def __post_init__(self) -> None:
         require_choices(self)
-        for name in ("target_loss", "temperature"):
-            value = getattr(self, name)
-            require(0 < value < math.inf, f"{name} is {value}; it must be above 0 and finite")
+        require(
+            0 < self.target_loss <= MOST_NATS,
+            f"target_loss is {self.target_loss}; it must be above 0 and at most {MOST_NATS:g}",
+        )
+        require(0 < self.temperature < math.inf, f"temperature is {self.temperature}; it must be above 0 and finite")
         for name in ("price", "k_rate", "aim", "init_scale"):
             value = getattr(self, name)
             require(0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")

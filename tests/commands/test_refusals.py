@@ -49,7 +49,7 @@ ARGUMENTS = {
     "prune --model x --task y --ablation half": "invalid choice 'half' for argument '--ablation'",
     "sweep --out x": "Missing from sparse-circuits sweep: --models",
     "sweep --out x --models nowhere": "no model at nowhere: expected a folder with config.json",
-    "sweep --out x --models y --targets 0": "a target loss is 0.0; each must be above 0 and finite",
+    "sweep --out x --models y --targets 0": "a target loss is 0.0; each must be above 0 and at most 10000",
     "sweep --out x --models y --methods guess": "invalid choice 'guess' for argument '--methods'",
     "sweep --out x --models y --target-loss 0.1": "a sweep's targets are given by --targets",
     "sweep --out x --models y --workers 0": "workers is 0; it must be at least 1",

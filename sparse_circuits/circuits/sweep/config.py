@@ -1,11 +1,10 @@
 """What a sweep goes through, and the settings of its pruning."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from sparse_circuits.circuits.config import PruneConfig, ScoreConfig
+from sparse_circuits.circuits.config import MOST_NATS, PruneConfig, ScoreConfig
 from sparse_circuits.fields import nearest, require
 
 Method = Literal["learned", "warm", "attribution", "integrated", "patching", "magnitude", "random"]
@@ -45,4 +44,6 @@ class SweepConfig:
         for method in self.methods:
             require(method in METHODS, f"no method {method!r} to find circuits by; {nearest(method, METHODS)}")
         for target in self.targets:
-            require(0 < target < math.inf, f"a target loss is {target}; each must be above 0 and finite")
+            require(
+                0 < target <= MOST_NATS, f"a target loss is {target}; each must be above 0 and at most {MOST_NATS:g}"
+            )
