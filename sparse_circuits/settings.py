@@ -10,6 +10,9 @@ from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.fields import from_json, require, to_json
 from sparse_circuits.files import read_json
 
+LARGE = 1e300
+"""Numbers from here on are as good as infinite."""
+
 
 def read_settings(path: str | Path) -> PruneConfig:
     """The settings in the file at `path`.
@@ -35,14 +38,15 @@ def recorded(values: Any, where: str) -> PruneConfig:
 
 def _as_called_now(values: dict[str, Any]) -> dict[str, Any]:
     """Settings as they are called now: a node's price was in nats once, by the paper's name, and could be left open."""
-    if "k_coef" not in values:
+    if "k_coef" not in values or "price" in values:
         return values
     rest = {key: value for key, value in values.items() if key != "k_coef"}
     price, target = values["k_coef"], rest.get("target_loss", PruneConfig.target_loss)
     if price is None:
         return rest | {"price": 0.007}
-    known = isinstance(price, int | float) and isinstance(target, int | float) and target > 0
-    return rest | {"price": price / target} if known else values
+    if not all(type(value) in (int, float) and abs(value) < LARGE for value in (price, target)):
+        return values
+    return rest | {"price": price / target if target > 0 else price}  # else the target is refused
 
 
 def _over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -216,6 +216,8 @@ REFUSED: list[tuple[type, dict[str, Any], str]] = [
     (TrainConfig, {"dw": "amortized", "products": "dense"}, "dw is amortized with products=dense"),
     *((PruneConfig, {"target_loss": value}, "target_loss is") for value in (0.0, 1e308, nan, infinity)),
     (PruneConfig, {"price": -1.0}, "price is"),
+    (PruneConfig, {"price": 1e6}, "price is 1e+06; times the target loss, 0.15, it must be at most 10000"),
+    *((PruneConfig, {"aim": value}, "aim is") for value in (0.0, -0.5, nan, infinity)),
     (PruneConfig, {"temperature": 0.0}, "temperature is"),
     (PruneConfig, {"init_scale": -1.0}, "init_scale is"),
     (PruneConfig, {"screen": 0.0}, "screen is"),

@@ -43,6 +43,10 @@ def test_a_price_in_nats_is_read_as_a_part_of_its_target(tmp_path: Path) -> None
         ({"price": -1.0}, "price is -1.0"),
         ({"k_coef": -1.5}, "price is -10.0"),
         ({"k_coef": "cheap"}, "unknown key 'k_coef'"),
+        ({"k_coef": True}, "unknown key 'k_coef'"),
+        ({"k_coef": 10**400}, "unknown key 'k_coef'"),
+        ({"k_coef": 0.1, "price": 0.2}, "unknown key 'k_coef'"),
+        ({"k_coef": 0.1, "target_loss": 0.0}, "target_loss is 0.0"),
     ],
 )
 def test_anything_else_is_refused_with_the_files_name(values: object, message: str, tmp_path: Path) -> None:

@@ -139,6 +139,10 @@ class Circuit:
         """Losses of this circuit's `kept`, or any other nodes, on `examples`, the way its config says."""
         return evaluator(self.full, examples, self.means, self.config).without(self.dropped)
 
+    def on_its_scale(self, evaluate: Evaluator) -> Evaluator:
+        """What `evaluate` asks, with the circuit's scale and shift where calibrated logits are to meet its target."""
+        return evaluate if self.calibration is None or not self.config.calibrated else evaluate.under(self.calibration)
+
     def examples(self, split: str = "report") -> Examples:
         """The fixed pairs its losses are measured on."""
         return fixed_examples(self.model, self.task, split, self.config)

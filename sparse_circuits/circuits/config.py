@@ -86,9 +86,14 @@ class PruneConfig:
             f"target_loss is {self.target_loss}; it must be above 0 and at most {MOST_NATS:g}",
         )
         require(0 < self.temperature < math.inf, f"temperature is {self.temperature}; it must be above 0 and finite")
-        for name in ("price", "k_rate", "aim", "init_scale"):
+        require(0 < self.aim < math.inf, f"aim is {self.aim}; it must be above 0 and finite")
+        for name in ("price", "k_rate", "init_scale"):
             value = getattr(self, name)
             require(0 <= value < math.inf, f"{name} is {value}; it must be finite and not negative")
+        require(
+            self.k_coef <= MOST_NATS,
+            f"price is {self.price:g}; times the target loss, {self.target_loss:g}, it must be at most {MOST_NATS:g}",
+        )
         require(
             0 <= self.restore_fraction <= 1,
             f"restore_fraction is {self.restore_fraction}; it must be from 0 to 1",

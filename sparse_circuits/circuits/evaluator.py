@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
-from sparse_circuits.circuits.calibration import calibrate
+from sparse_circuits.circuits.calibration import Calibration, calibrate
 from sparse_circuits.circuits.folded import Folds, folds, wanted
 from sparse_circuits.circuits.logits import (
     RowTap,
@@ -77,7 +77,8 @@ class Evaluator:
         held: what each removed node is held at.
         others: removed nodes take the values of these instead (resample ablation).
         scales: what the final norm divides by in each row; its own live scale where None.
-        calibrated: measure losses after `calibrate` has fitted a scale and a shift of the logits to these examples.
+        calibrated: measure losses after `calibrate` has fitted a scale and a shift of the logits to these examples,
+            for each choice of nodes its own; `under` takes one that is given.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Evaluator:
         self.device = next(model.parameters()).device
         self.held = held.to(self.device)
         self.others, self.scales, self.calibrated = others, scales, calibrated
+        self._calibration: Calibration | None = None
         self._shared = _Shared(model, self.held, examples)
 
     @property
@@ -121,11 +123,18 @@ class Evaluator:
         other._twin = None if other.dropped else self._whole
         return other
 
+    def under(self, calibration: Calibration) -> "Evaluator":
+        """The same question with this scale and shift of the logits for all choices: what was fitted elsewhere."""
+        other = copy.copy(self)
+        other._calibration = calibration
+        return other
+
     def __call__(self, kept: Mask, limit: float = math.inf) -> float:
         """Mean -log p(right) in nats with only `kept` alive; infinity as soon as it is sure to be above `limit`."""
-        if self.calibrated:
+        if self.calibrated or self._calibration is not None:
             found = self.logits(kept)
-            return float(calibrate(found, self.examples).losses(found, self.examples).mean())
+            calibration = self._calibration or calibrate(found, self.examples)
+            return float(calibration.losses(found, self.examples).mean())
         losses = torch.zeros(len(self.examples.last), device=self.device)
         for rows, part in self._batches(kept):
             losses[rows] = task_losses(part, rows_of(self.examples, rows))
@@ -171,9 +180,12 @@ class Evaluator:
         """Add the gradient of the loss under `tap` to whatever it depends on."""
         losses, count = task_losses, len(self.examples.last)
         batches = rows_by_length(self.examples.last)
-        if self.calibrated:
+        if self.calibrated or self._calibration is not None:
             # Near the best scale and shift these count for little, to first order. Its rows have to stay in order.
-            losses = calibrate(last_logits(self.model, self.examples, tap, self.scales), self.examples).losses
+            calibration = self._calibration
+            if calibration is None:
+                calibration = calibrate(last_logits(self.model, self.examples, tap, self.scales), self.examples)
+            losses = calibration.losses
             batches = (torch.arange(count, device=self.device),)
         for rows in batches:
             part = rows_of(self.examples, rows)

@@ -36,6 +36,8 @@ from sparse_circuits.tasks import Examples, Task, task_loss
 
 POOL_BATCHES = 32
 """Distinct pairs that training draws on, in batches."""
+LEAST_LOSS = 1e-9
+"""Nats, of which a logarithm is taken."""
 DEAREST = 1e6
 """The most that a node's price rises to: where no node is needed it would rise without end."""
 
@@ -128,7 +130,8 @@ class MaskLearning:
                 own[seed] = mean_loss(self.model, self.pools[seed])
             room = target - (own[seed] if own_loss is None else own_loss)
             # Where the model itself misses the target (a control's may) there is no way from one to the other.
-            aims.append(own[seed] + config.aim * room if room >= 0 else config.aim * target)
+            aim = own[seed] + config.aim * room if room >= 0 else config.aim * target
+            aims.append(max(aim, LEAST_LOSS))  # of a model that is sure of all answers nothing may be left
         return aims
 
     def _ties(self) -> Tensor:
@@ -242,7 +245,7 @@ class MaskLearning:
         for run, config in enumerate(self.configs):
             if not config.k_rate:
                 continue
-            ratio = self.aims[run] / max(self._losses[run], 1e-9)
+            ratio = self.aims[run] / max(self._losses[run], LEAST_LOSS)
             # One batch's loss says little: no more than a factor of e either way.
             change = config.k_rate * max(-1.0, min(1.0, math.log(ratio)))
             # Infinity times no nodes is no number.

@@ -246,10 +246,15 @@ class _Pruning:
 def measure(circuit: Circuit) -> None:
     """Calibrate, and note in `found` the losses of model, circuit and empty circuit by split, and each node's cost.
 
-    All on the fixed pairs. Costs take a measurement a node, so circuits of more than `MEASURED` nodes go without.
+    All on the fixed pairs. Costs take a measurement a node, so circuits of more than `MEASURED` nodes go without. Where
+    calibrated logits are to meet the target, costs are those with the circuit's scale and shift, and the empty circuit
+    has its own; both are fitted on the `calibrate` split and nowhere else.
     """
     pairs = circuit.examples("calibrate")
-    circuit.calibration = calibrate(circuit.evaluator(pairs).logits(circuit.kept).cpu(), pairs.to("cpu"))
+    nothing = torch.zeros_like(circuit.kept)
+    asked = circuit.evaluator(pairs)
+    circuit.calibration = calibrate(asked.logits(circuit.kept).cpu(), pairs.to("cpu"))
+    empty = calibrate(asked.logits(nothing).cpu(), pairs.to("cpu")) if circuit.config.calibrated else None
     splits = [split for split in ("calibrate", "report", "ood") if split in circuit.task.splits]
     losses: dict[str, dict[str, float]] = {}
     costs: dict[str, list[float]] = {}
@@ -260,11 +265,11 @@ def measure(circuit: Circuit) -> None:
         losses[split] = {
             "model": float(task_losses(last_logits(circuit.full, examples), examples).mean()),
             "circuit": float(task_losses(logits, examples).mean()),
-            "empty": evaluate(torch.zeros_like(circuit.kept)),
+            "empty": (evaluate if empty is None else evaluate.under(empty))(nothing),
         }
         losses[split]["calibrated"] = float(circuit.calibration.losses(logits, examples).mean())
         if split == "report" and circuit.size <= MEASURED:
-            each = evaluate.costs(circuit.kept)
+            each = circuit.on_its_scale(evaluate).costs(circuit.kept)
             costs = {
                 site: [round(float(each[circuit.space.slices[site].start + c]), 6) for c in channels]
                 for site, channels in circuit.nodes.items()

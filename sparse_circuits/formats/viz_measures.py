@@ -105,7 +105,7 @@ def _own(circuit: Circuit, prompts: Examples) -> dict[str, Any]:
 
 
 def _importances(circuit: Circuit, examples: Examples, released: dict[str, Any], progress: bool) -> Importances:
-    evaluate = circuit.evaluator(examples)
+    evaluate = circuit.on_its_scale(circuit.evaluator(examples))
     everything = torch.ones_like(circuit.kept)
     loss = evaluate(circuit.kept)
     groups = {site: _group(circuit, [site]) for site in circuit.space.slices}
@@ -116,7 +116,7 @@ def _importances(circuit: Circuit, examples: Examples, released: dict[str, Any],
         effects = _edge_effects(circuit, evaluate, loss, bar)
     picked = _picked(examples)
     return Importances(
-        model_loss=evaluate.without([])(everything),
+        model_loss=circuit.evaluator(examples).without([])(everything),
         circuit_loss=loss,
         node_losses={
             site: tuple(loss + float(costs[circuit.space.slices[site].start + c]) for c in circuit.nodes.get(site, ()))

@@ -140,7 +140,8 @@ def _costs(circuit: Circuit) -> list[Number | None]:
         return [cost for site in circuit.nodes for cost in found[site]]
     if circuit.size > MEASURED:
         return [None] * circuit.size
-    measured = circuit.evaluator(circuit.examples("report")).costs(circuit.kept)[circuit.kept]
+    evaluate = circuit.on_its_scale(circuit.evaluator(circuit.examples("report")))
+    measured = evaluate.costs(circuit.kept)[circuit.kept]
     return [number(cost) for cost in measured]
 
 

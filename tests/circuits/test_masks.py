@@ -252,7 +252,9 @@ def test_where_no_node_is_needed_the_price_ends_somewhere(
     assert math.isfinite(learning.prices[0])
 
 
-def test_the_aim_is_part_of_the_way_from_the_models_own_loss_to_the_target(random_model, quote_task: Task) -> None:
+def test_the_aim_is_part_of_the_way_from_the_models_own_loss_to_the_target(
+    random_model, quote_task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = random_model()
     examples = quote_task.examples(model.tokenizer, "prune", 5, seed=1, block_size=24)
     logits = model(examples.tokens, at=examples.last)
@@ -271,6 +273,9 @@ def test_the_aim_is_part_of_the_way_from_the_models_own_loss_to_the_target(rando
     assert aims(config, own_loss=config.target_loss) == pytest.approx([own], rel=1e-5)
     assert aims(config, own_loss=own + 0.6) == pytest.approx([0.6 * (own + 0.5)], rel=1e-5)
     assert math.isnan(aims(replace(config, k_rate=0.0))[0])
+    # A model that is sure of all answers leaves nothing; the logarithm of the aim has to be a number.
+    monkeypatch.setattr("sparse_circuits.circuits.masks.mean_loss", lambda *_: 0.0)
+    assert aims(config, own_loss=config.target_loss) == [1e-9]
 
 
 def test_a_nodes_price_is_a_part_of_the_target(random_model, quote_task: Task) -> None:

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from sparse_circuits import checkpoint
-from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.calibration import calibrate
+from sparse_circuits.circuits.circuit import Circuit, evaluator
 from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
@@ -61,6 +62,29 @@ def test_it_finds_the_known_circuit(
     costs = circuit.found["costs"]
     assert {site: len(each) for site, each in costs.items()} == {site: len(each) for site, each in nodes.items()}
     assert all(cost > 0.08 for each in costs.values() for cost in each)
+
+
+def test_calibrated_measures_are_fitted_on_the_calibrate_split_alone(quote_model, quote_task, quote_means) -> None:
+    circuit = prune(quote_model, quote_task, config=replace(CONFIG, calibrated=True), means=quote_means)
+    nothing = torch.zeros_like(circuit.kept)
+    pairs, asked = circuit.examples("calibrate"), circuit.examples("report")
+    plain = evaluator(circuit.full, asked, circuit.means, CONFIG).without(circuit.dropped)
+    fitted = calibrate(circuit.evaluator(pairs).logits(nothing), pairs)
+    assert circuit.found["losses"]["report"]["empty"] == pytest.approx(
+        float(fitted.losses(plain.logits(nothing), asked).mean())
+    )
+    scale = circuit.calibration
+    assert scale is not None
+
+    def loss(kept: torch.Tensor) -> float:
+        return float(scale.losses(plain.logits(kept), asked).mean())
+
+    assert circuit.found["losses"]["report"]["calibrated"] == pytest.approx(loss(circuit.kept))
+    for site, costs in circuit.found["costs"].items():
+        for channel, cost in zip(circuit.nodes[site], costs, strict=True):
+            fewer = circuit.kept.clone()
+            fewer[circuit.space.slices[site].start + channel] = False
+            assert cost == pytest.approx(loss(fewer) - loss(circuit.kept), abs=1e-5)
 
 
 def test_a_looser_target_needs_no_attention(quote_model, quote_task, quote_means) -> None:
