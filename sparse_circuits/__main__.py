@@ -105,6 +105,9 @@ def _run(given: list[str]) -> int:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise InputError(f"unknown command {verb!r}; {hint}choose among {', '.join(VERBS)}")
     module = importlib.import_module(f"sparse_circuits.commands.{verb}")
+    for flag, instead in getattr(module, "REFUSED", {}).items():
+        if any(argument.partition("=")[0] == flag for argument in rest):
+            raise InputError(instead)
     presets = getattr(module, "PRESETS", {})
     preset, rest = _take_preset(rest, presets)
     kind = _with_settings(module.Command, rest)

@@ -67,19 +67,26 @@ def _circuit_hint(source: Path) -> str:
     if len(parts) != 2 or parts[0] not in names():
         return ""
     shipped = circuits(parts[0])
-    return f"; those of {parts[0]} that ship are {', '.join(shipped)}" if shipped else f"; {parts[0]} ships none"
+    if not shipped:
+        return f"; {parts[0]} ships none"
+    close = difflib.get_close_matches(parts[1], shipped, n=1)
+    hint = f"; did you mean {parts[0]}/{close[0]}?" if close else ";"
+    return f"{hint} those of {parts[0]} that ship are {', '.join(shipped)}"
 
 
 def writable(folder: Path) -> Path:
     """Where to write what belongs beside the model or circuit in `folder`: there, but for a shipped one in `./runs/`.
 
-    What belongs to the model NAME is in `./runs/NAME/`, to its circuit of TASK in `./runs/NAME/circuits/TASK/`.
+    What belongs to the model NAME is in `./runs/NAME/`, to its circuit of TASK in `./runs/NAME/shipped/TASK/`: one's
+    own circuits of the model are in `./runs/NAME/circuits/`, with cards of their own.
     """
     resolved = folder.resolve()
     for name in names():
         model = (FOLDER / name).resolve()
-        if resolved == model or model / "circuits" in resolved.parents:
-            return Path("runs") / name / resolved.relative_to(model)
+        if resolved == model:
+            return Path("runs") / name
+        if model / "circuits" in resolved.parents:
+            return Path("runs") / name / "shipped" / resolved.relative_to(model / "circuits")
     return folder
 
 

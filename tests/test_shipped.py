@@ -125,7 +125,7 @@ def test_a_circuit_is_found_by_name(tiny: GPT, shipped_circuit: Circuit) -> None
     found = Circuit.load("tiny/for_while")
     assert found.nodes == shipped_circuit.nodes
     assert found.model.folder == shipped.FOLDER / "tiny"
-    assert shipped.writable(shipped.locate_circuit("tiny/for_while")) == Path("runs/tiny/circuits/for_while")
+    assert shipped.writable(shipped.locate_circuit("tiny/for_while")) == Path("runs/tiny/shipped/for_while")
     [listed] = shipped.listing()
     assert listed["circuits"] == ["for_while"]
 
@@ -138,7 +138,12 @@ def test_a_circuit_folder_of_that_name_wins(tiny: GPT, shipped_circuit: Circuit)
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("tiny/for_whale", "; those of tiny that ship are for_while"), ("tinny/for_while", "")]
+    ("name", "hint"),
+    [
+        ("tiny/for_whale", "; did you mean tiny/for_while? those of tiny that ship are for_while"),
+        ("tiny/quotes", "; those of tiny that ship are for_while"),
+        ("tinny/for_while", ""),
+    ],
 )
 def test_an_unknown_circuit_is_told_which_there_are(shipped_circuit: Circuit, name: str, hint: str) -> None:
     with pytest.raises(InputError) as refused:

@@ -5,9 +5,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.sweep.config import SweepConfig
-from sparse_circuits.fields import part_of, require
+from sparse_circuits.fields import part_of
+
+REFUSED = {"--target-loss": "--target-loss is for one circuit; a sweep's targets are given by --targets"}
+"""Flags of pruning that mean nothing here, and what to say of them."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,6 @@ def run(command: Command) -> None:
     from sparse_circuits.circuits.sweep.table import print_sweep, to_json
     from sparse_circuits.files import atomic_write, write_json
 
-    require(
-        command.settings is not None or command.config.target_loss == PruneConfig().target_loss,
-        "--target-loss is for one circuit; a sweep's targets are given by --targets",
-    )
     config = part_of(command, SweepConfig)
     try:
         found = sweep(config, command.workers, progress=True)

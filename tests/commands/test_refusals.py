@@ -52,6 +52,7 @@ ARGUMENTS = {
     "sweep --out x --models y --targets 0": "a target loss is 0.0; each must be above 0 and at most 10000",
     "sweep --out x --models y --methods guess": "invalid choice 'guess' for argument '--methods'",
     "sweep --out x --models y --target-loss 0.1": "a sweep's targets are given by --targets",
+    "sweep --out x --models y --target-loss=0.15": "a sweep's targets are given by --targets",
     "sweep --out x --models y --workers 0": "workers is 0; it must be at least 1",
     "sweep --out x --models y --settings nowhere.json": "cannot read nowhere.json: No such file or directory",
     "tune --out x --models y": "Missing from sparse-circuits tune: --tasks",
