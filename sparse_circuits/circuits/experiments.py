@@ -8,7 +8,8 @@ Every experiment takes a `Circuit`, which can be one that was pruned or any node
 - `text_cost`: what keeping only the nodes, and removing them, costs on held-out pretraining text;
 - `under_tasks`: the same nodes under other tasks.
 
-Losses are in nats with 95% bootstrap intervals over pairs (or windows of text).
+Losses are in nats with 95% bootstrap intervals over pairs (or windows of text), of the logits as they are: of a circuit
+that was pruned with calibrated losses, too.
 """
 
 from collections.abc import Iterable, Sequence
@@ -125,7 +126,7 @@ def losses(circuit: Circuit, split: str = "report", task: Task | None = None) ->
 
 
 def pair_losses(evaluate: Evaluator, kept: Mask) -> Float[Tensor, "pairs"]:
-    """The loss of each pair, the mean of its sides, with only `kept` alive."""
+    """The uncalibrated loss of each pair, the mean of its sides, with only `kept` alive."""
     return task_losses(evaluate.logits(kept), evaluate.examples).unflatten(0, (2, -1)).mean(0)
 
 
@@ -146,15 +147,20 @@ def inverse(
     if samples < 1:
         raise InputError(f"{samples} random sets asked for; compare with at least 1")
     evaluate = evaluator(circuit, split)
-    removed = mean_interval(pair_losses(evaluate, ~circuit.kept))
+
+    def loss(kept: Mask) -> Measured:
+        # The one way to measure all of them: by any other the same nodes could come out worse than themselves.
+        return mean_interval(pair_losses(evaluate, kept))
+
+    removed = loss(~circuit.kept)
     generator = torch.Generator().manual_seed(seed)
     random = []
     with Bar("inverse", samples, progress) as bar:
         for number in range(samples):
-            random.append(evaluate(~random_like(circuit.space, circuit.kept, generator)))
+            random.append(loss(~random_like(circuit.space, circuit.kept, generator)).value)
             bar.update(number + 1)
-    as_bad = (1 + sum(loss >= removed.value for loss in random)) / (1 + samples)
-    return Inverse(mean_interval(pair_losses(evaluate, torch.ones_like(circuit.kept))), removed, random, as_bad)
+    as_bad = (1 + sum(value >= removed.value for value in random)) / (1 + samples)
+    return Inverse(loss(torch.ones_like(circuit.kept)), removed, random, as_bad)
 
 
 def outside_edges(circuit: Circuit) -> list[OutsideEdges]:

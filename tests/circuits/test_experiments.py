@@ -1,9 +1,13 @@
 """Experiments on a model known by heart: `quote_model` copies the quote through one head (see `test_prune`)."""
 
 import math
+from dataclasses import replace
 
+import planted
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_prune import TRUE
 
 from sparse_circuits.circuits import experiments
@@ -62,6 +66,43 @@ def test_inverse_pruning_beside_random_sets(circuit: Circuit, quote_model, quote
     assert experiments.inverse(decoy, samples=4).as_bad == 1.0
     with pytest.raises(InputError, match="0 random sets asked for"):
         experiments.inverse(circuit, samples=0)
+
+
+def test_a_circuit_of_calibrated_losses_and_the_random_sets_are_measured_alike() -> None:
+    """A node that nothing needs is no worse to lose than others, in a model that calibration makes much surer."""
+    model = planted.model()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(0.15)
+    plain, calibrated = (
+        experiments.inverse(
+            Circuit(
+                model,
+                planted.task(),
+                {"0.attn.q": (3,)},
+                planted.means(model),
+                replace(planted.CONFIG, calibrated=calibrated),
+            ),
+            samples=8,
+        )
+        for calibrated in (False, True)
+    )
+    assert plain.as_bad == 1.0
+    assert plain == calibrated
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 1 << 30))
+def test_the_set_itself_is_as_bad_as_the_set(seed: int) -> None:
+    """Of whole sites there is but one set of as many nodes, whatever its loss rounds to."""
+    model, generator = planted.model(), torch.Generator().manual_seed(seed)
+    means = planted.means(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    circuit = Circuit(model, planted.task(), {"0.mlp.post_act": tuple(range(4))}, means, planted.CONFIG)
+    found = experiments.inverse(circuit, samples=2)
+    assert found.random == [found.removed.value] * 2
+    assert found.as_bad == 1.0
 
 
 def test_edges_to_the_rest_by_hand(circuit: Circuit) -> None:
