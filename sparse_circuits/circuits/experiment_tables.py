@@ -104,7 +104,7 @@ def edges_table(name: str, found: Sequence[OutsideEdges]) -> Table:
     table = new_table(
         f"{name}: nonzero weights by which ends are in the set",
         columns,
-        "all weights of the model, dropped ones too; residual stream and q·k not counted",
+        "edges that the circuit dropped count in the last column alone; residual stream and q·k not counted",
     )
     for row in found:
         counts = (f"{count:,}" for count in (row.inside, row.entering, row.leaving, row.total))

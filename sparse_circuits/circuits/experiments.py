@@ -12,6 +12,7 @@ Losses are in nats with 95% bootstrap intervals over pairs (or windows of text),
 that was pruned with calibrated losses, too.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,12 +74,13 @@ class OutsideEdges:
     source: str
     target: str
     inside: int
-    """From a node of the set to a node of the set: the edges of the circuit."""
+    """From a node of the set to a node of the set: the edges of the circuit, without those it has dropped."""
     entering: int
     """From another node to a node of the set."""
     leaving: int
     """From a node of the set to another node."""
     total: int
+    """All of the model, dropped ones too."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +168,13 @@ def inverse(
 def outside_edges(circuit: Circuit) -> list[OutsideEdges]:
     """The nonzero weights between nodes, counted by matrix (those without any of the set left out), the sum last."""
     rows = []
+    dropped = Counter((source, target) for (source, _), (target, _) in circuit.dropped)
     for source, target, weight in graph.matrices(circuit.model):
         links = (weight != 0).cpu()
         from_set, to_set = (circuit.kept[circuit.space.slices[site]] for site in (source, target))
         inside = int(links[to_set][:, from_set].sum())
         entering, leaving = int(links[to_set].sum()) - inside, int(links[:, from_set].sum()) - inside
+        inside -= dropped[source, target]
         rows.append(OutsideEdges(source, target, inside, entering, leaving, int(links.sum())))
     sums = (sum(getattr(row, name) for row in rows) for name in ("inside", "entering", "leaving", "total"))
     touched = [row for row in rows if row.inside or row.entering or row.leaving]

@@ -117,6 +117,18 @@ def test_edges_to_the_rest_by_hand(circuit: Circuit) -> None:
     assert len(rows) == 4
 
 
+def test_edges_that_the_circuit_dropped_are_not_within_it() -> None:
+    model, task = planted.model(), planted.task()
+    means = planted.means(model)
+    whole = Circuit(model, task, planted.NODES, means)
+    cut = Circuit(model, task, planted.NODES, means, dropped=sorted(planted.SUPERFLUOUS))
+    before, after = map(experiments.outside_edges, (whole, cut))
+    assert (before[-1].inside, after[-1].inside) == (len(whole.edges), len(cut.edges)) == (9, 7)
+    fewer = {(row.source, row.target): row.inside - left.inside for row, left in zip(before, after, strict=True)}
+    assert {place for place, gone in fewer.items() if gone == 1} == {(a, b) for (a, _), (b, _) in planted.SUPERFLUOUS}
+    assert [replace(row, inside=0) for row in before] == [replace(row, inside=0) for row in after]
+
+
 def test_edges_to_the_rest_add_up(random_model, quote_task: Task) -> None:
     model = random_model()
     with torch.no_grad():
