@@ -1,6 +1,7 @@
 """What the circuits of a sweep say together: sizes and their ratios, over tasks.
 
-Of several seeds the geometric mean of max(1, edges) stands for a task. Over tasks: the geometric mean of that, over the
+Of several seeds the geometric mean of max(1, edges) stands for a task; a task counts as reached if all its seeds led to
+a circuit, since those that did may be the ones with small circuits. Over tasks: the geometric mean of that, over the
 tasks that all compared models and methods reach at this target, with how many that is. Ratios are taken task by task.
 Intervals are 95% bootstrap intervals over tasks.
 """
@@ -82,7 +83,7 @@ class Size:
     common: int
     """Tasks that all series reach."""
     reached: int
-    """Tasks that this one reaches."""
+    """Tasks that this one reaches, with all their seeds."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,26 @@ class Ratio:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A task that some seeds of a series led to a circuit for, and some did not."""
+
+    series: Series
+    target: float
+    task: str
+    found: int
+    """Seeds that led to a circuit."""
+    seeds: int
+    """All of them."""
+
+    def __str__(self) -> str:
+        """Told with the reasons for other failures."""
+        return (
+            f"left out {self.series}, {self.task} at {self.target:g} nats: {self.found} of {self.seeds} seeds led to a "
+            "circuit, and a task counts with all its seeds"
+        )
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The results of a sweep."""
 
@@ -135,17 +156,32 @@ class Sweep:
         return list(dict.fromkeys(row.task for row in self.rows))
 
     @cached_property
-    def _sizes(self) -> dict[tuple[Series, float], dict[str, float]]:
-        """By series and target: every reached task's max(1, edges), geometric mean over seeds."""
+    def _logs(self) -> dict[tuple[Series, float], dict[str, list[float]]]:
+        """By series, target and task: the logarithm of every seed's max(1, edges), NaN where it led to no circuit."""
         logs: dict[tuple[Series, float], dict[str, list[float]]] = {}
         for row in self.rows:
             by_task = logs.setdefault((Series(row.model, row.method), row.target), {})
-            if row.edges is not None:
-                by_task.setdefault(row.task, []).append(math.log(max(1, row.edges)))
+            log = math.nan if row.edges is None else math.log(max(1, row.edges))
+            by_task.setdefault(row.task, []).append(log)
+        return logs
+
+    @cached_property
+    def _sizes(self) -> dict[tuple[Series, float], dict[str, float]]:
+        """By series and target: every reached task's max(1, edges), geometric mean over seeds."""
         return {
-            place: {task: math.exp(sum(each) / len(each)) for task, each in by_task.items()}
-            for place, by_task in logs.items()
+            place: {task: math.exp(sum(each) / len(each)) for task, each in by_task.items() if _missing(each) == 0}
+            for place, by_task in self._logs.items()
         }
+
+    @cached_property
+    def left_out(self) -> list[LeftOut]:
+        """The tasks that are not reached because of some of their seeds alone."""
+        return [
+            LeftOut(*place, task, len(each) - _missing(each), len(each))
+            for place, by_task in self._logs.items()
+            for task, each in by_task.items()
+            if 0 < _missing(each) < len(each)
+        ]
 
     def edges(self, series: Series, target: float) -> dict[str, float]:
         """max(1, edges) of each task that `series` reaches at `target`."""
@@ -184,6 +220,10 @@ class Sweep:
                 if leads and (same_method or same_model):
                     pairs.append((first, other))
         return [self.ratio(first, other, target) for target in self.targets for first, other in pairs]
+
+
+def _missing(logs: Iterable[float]) -> int:
+    return sum(map(math.isnan, logs))
 
 
 def _tensor(values: Iterable[float]) -> torch.Tensor:

@@ -21,13 +21,13 @@ def print_sweep(found: Sweep, console: Console | None = None) -> None:
         for row in found.rows
         if row.status in ("skipped", "failed")
     }
-    for line in [*sorted(reasons), *map(str, found.ratios)]:
+    for line in [*sorted(reasons), *map(str, found.left_out), *map(str, found.ratios)]:
         print(line)
 
 
 def to_json(found: Sweep) -> dict[str, Any]:
-    """Comparisons, sizes and all results; null for what is not a number."""
-    values = {"ratios": found.ratios, "sizes": found.sizes, "results": found.rows}
+    """Comparisons, sizes, what is left out and all results; null for what is not a number."""
+    values = {"ratios": found.ratios, "sizes": found.sizes, "left_out": found.left_out, "results": found.rows}
     return {name: plain(each) for name, each in values.items()}
 
 
@@ -67,12 +67,12 @@ def _tasks(found: Sweep) -> Table:
 
 
 def _cell(found: Sweep, series: Series, task: str, target: float) -> str:
-    """The edges, of several seeds their mean, or why there is no circuit."""
+    """The edges, of several seeds their mean, or why a seed led to no circuit."""
     place = (series, task, target)
     rows = [row for row in found.rows if (Series(row.model, row.method), row.task, row.target) == place]
-    edges = [row.edges for row in rows if row.edges is not None]
-    if len(edges) == 1:
-        return f"{edges[0]:,}"
-    if edges:
-        return f"{found.edges(series, target)[task]:,.0f}"
-    return SIGNS[rows[0].status] if rows else ""
+    missing = [row.status for row in rows if row.edges is None]
+    if missing:
+        return SIGNS[missing[0]]
+    if len(rows) == 1:
+        return f"{rows[0].edges:,}"
+    return f"{found.edges(series, target)[task]:,.0f}" if rows else ""

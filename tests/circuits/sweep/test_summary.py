@@ -3,11 +3,12 @@
 import json
 import math
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
 from sparse_circuits.circuits.sweep.plot import plot
-from sparse_circuits.circuits.sweep.summary import Row, Series, Sweep, short
+from sparse_circuits.circuits.sweep.summary import LeftOut, Row, Series, Sweep, short
 from sparse_circuits.circuits.sweep.table import print_sweep, to_json
 
 SPARSE, DENSE = Series("sparse", "learned"), Series("dense", "learned")
@@ -57,8 +58,36 @@ def test_numbers_are_short_and_readable() -> None:
 
 
 def test_of_seeds_the_geometric_mean_counts() -> None:
-    found = Sweep([row("m", "one", 4, seed=0), row("m", "one", 16, seed=1), row("m", "one", None, seed=2)])
+    found = Sweep([row("m", "one", 4, seed=0), row("m", "one", 16, seed=1), row("m", "two", None, seed=0)])
     assert found.edges(found.series[0], 0.1) == {"one": pytest.approx(8)}
+    assert found.left_out == []
+
+
+def test_a_task_counts_with_all_its_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of three seeds two diverged: the one that is left says nothing about the others' sizes."""
+    diverged = [replace(row("a", "one", None, seed=seed), status="failed", reason="went to NaN") for seed in (1, 2)]
+    found = Sweep(
+        [
+            *[row("a", "one", 10), *diverged],
+            *[row("a", "two", 6, seed=seed) for seed in range(3)],
+            *[row("a", "one", 40, seed=seed, method="random") for seed in range(3)],
+            *[row("a", "two", 12, seed=seed, method="random") for seed in range(3)],
+        ]
+    )
+    learned, random = found.series
+    assert found.edges(learned, 0.1) == {"two": pytest.approx(6)}
+    assert (found.size(learned, 0.1).reached, found.size(random, 0.1).reached) == (1, 2)
+    assert str(found.ratios[0]) == "a vs a (random) at 0.1 nats: 2 times smaller, 1 of 2 tasks"
+    assert found.left_out == [LeftOut(learned, 0.1, "one", found=1, seeds=3)]
+    print_sweep(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if line.split()[:1] == ["one"]] == [["one", "failed", "/", "40"]]
+    assert lines[-3:-1] == [
+        "failed a, one: went to NaN",
+        "left out a, one at 0.1 nats: 1 of 3 seeds led to a circuit, and a task counts with all its seeds",
+    ]
+    (told,) = to_json(found)["left_out"]
+    assert (told["task"], told["found"], told["seeds"]) == ("one", 1, 3)
 
 
 def test_one_task_has_no_interval_and_none_no_mean() -> None:
