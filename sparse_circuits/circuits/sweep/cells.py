@@ -11,7 +11,7 @@ from typing import Any
 
 from sparse_circuits.circuits.config import PruneConfig, ScoreConfig
 from sparse_circuits.circuits.subjects import Subject, described, difference, file_name, tasks
-from sparse_circuits.circuits.sweep.config import SweepConfig
+from sparse_circuits.circuits.sweep.config import SweepConfig, exact
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import to_json
 from sparse_circuits.files import read_json
@@ -35,7 +35,7 @@ class Cell:
     """The cells of larger targets whose results help: masks to learn on from, or scores. The nearest target last."""
 
     def __str__(self) -> str:
-        return f"{self.subject.name} {self.task.name} {self.method} {self.target:g}"
+        return f"{self.subject.name} {self.task.name} {self.method} {exact(self.target)}"
 
     @property
     def target(self) -> float:
@@ -50,7 +50,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where its circuit and its result are kept."""
-        name = f"{self.method}-{self.target:g}-seed{self.seed}"
+        name = f"{self.method}-{exact(self.target)}-seed{self.seed}"
         return self.subject.folder / file_name(self.task.name) / name
 
     @property

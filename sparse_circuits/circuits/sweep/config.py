@@ -11,6 +11,12 @@ Method = Literal["learned", "warm", "attribution", "integrated", "patching", "ma
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
+def exact(target: float) -> str:
+    """A target in as few digits as tell it from all others: 0.15, 1, 0.1234561. Names folders, too."""
+    short = f"{target:g}"
+    return short if float(short) == target else repr(target)
+
+
 @dataclass(frozen=True)
 class SweepConfig:
     """Measure circuit size against target loss (paper, section 3)."""

@@ -3,6 +3,7 @@
 import math
 
 from sparse_circuits.circuits.report.svg import Number, drawing, line, linear, logarithmic, mark, path, text
+from sparse_circuits.circuits.sweep.config import exact
 from sparse_circuits.circuits.sweep.summary import Series, Size, Sweep, short
 
 WIDTH, HEIGHT = 640, 400
@@ -43,7 +44,7 @@ def plot(found: Sweep) -> str:
     for target in found.targets:
         parts += [
             line(across(target), base, across(target), base + 4, "axis"),
-            text(across(target), base + 17, f"{target:g}", "middle", "small"),
+            text(across(target), base + 17, exact(target), "middle", "small"),
         ]
     parts += [text((LEFT + WIDTH) / 2, base + 34, "target loss in nats", "middle", "small")]
     styles = []
@@ -67,7 +68,7 @@ def _curve(number: int, points: list[tuple[float, Size]], up) -> list[str]:  # t
         parts.append(path(outline, f"band{number}", closed=True))
     parts.append(path([(x, up(size.edges.value)) for x, size in points], f"curve{number}"))
     for x, size in points:
-        told = f"{size.series} at {size.target:g}: {short(size.edges.value)} edges over {size.common} tasks"
+        told = f"{size.series} at {exact(size.target)}: {short(size.edges.value)} edges over {size.common} tasks"
         parts.append(mark(x, up(size.edges.value), SHAPES[number % len(SHAPES)], f"mark{number}", told))
     return parts
 

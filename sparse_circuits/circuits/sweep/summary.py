@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from sparse_circuits.circuits.intervals import Measured, geometric_interval
+from sparse_circuits.circuits.sweep.config import exact
 
 
 def short(number: float) -> str:
@@ -99,7 +100,7 @@ class Ratio:
 
     def __str__(self) -> str:
         """The whole statement in words."""
-        what = f"{self.first} vs {self.other} at {self.target:g} nats:"
+        what = f"{self.first} vs {self.other} at {exact(self.target)} nats:"
         covered = f"{self.common} of {self.tasks} tasks"
         if self.common == 0:
             return f"{what} no task that both reach ({covered})"
@@ -129,8 +130,8 @@ class LeftOut:
     def __str__(self) -> str:
         """Told with the reasons for other failures."""
         return (
-            f"left out {self.series}, {self.task} at {self.target:g} nats: {self.found} of {self.seeds} seeds led to a "
-            "circuit, and a task counts with all its seeds"
+            f"left out {self.series}, {self.task} at {exact(self.target)} nats: {self.found} of {self.seeds} seeds led "
+            "to a circuit, and a task counts with all its seeds"
         )
 
 

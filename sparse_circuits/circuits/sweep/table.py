@@ -8,6 +8,7 @@ from rich.table import Table
 
 from sparse_circuits.circuits.experiment_tables import new_table, plain, show
 from sparse_circuits.circuits.intervals import Measured
+from sparse_circuits.circuits.sweep.config import exact
 from sparse_circuits.circuits.sweep.summary import Series, Sweep, short
 
 SIGNS = {"not reached": "-", "skipped": "skipped", "failed": "failed"}
@@ -51,7 +52,7 @@ def _sizes(found: Sweep) -> Table:
     for target in found.targets:
         sizes = [found.size(series, target) for series in found.series]
         cells = (f"{measured_text(size.edges)} ({size.reached})" for size in sizes)
-        table.add_row(f"{target:g}", f"{sizes[0].common} of {len(found.tasks)}", *cells)
+        table.add_row(exact(target), f"{sizes[0].common} of {len(found.tasks)}", *cells)
     return table
 
 
@@ -59,7 +60,7 @@ def _tasks(found: Sweep) -> Table:
     several = len(found.series) > 1
     caption = " / ".join(map(str, found.series)) if several else ""
     caption = "; ".join([*([caption] if caption else []), "-: the model's own loss is above the target"])
-    table = new_table("edges by task", ("task", *(f"{target:g}" for target in found.targets)), caption)
+    table = new_table("edges by task", ("task", *(exact(target) for target in found.targets)), caption)
     for task in found.tasks:
         cells = (" / ".join(_cell(found, series, task, target) for series in found.series) for target in found.targets)
         table.add_row(task, *cells)

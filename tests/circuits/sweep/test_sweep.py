@@ -11,15 +11,19 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import planted
 import planted_files
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sparse_circuits import checkpoint, files, kernels
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.prune import prune
+from sparse_circuits.circuits.subjects import Subject
 from sparse_circuits.circuits.sweep import run
-from sparse_circuits.circuits.sweep.cells import Cell
-from sparse_circuits.circuits.sweep.config import SweepConfig
+from sparse_circuits.circuits.sweep.cells import Cell, cells_of
+from sparse_circuits.circuits.sweep.config import SweepConfig, exact
 from sparse_circuits.circuits.sweep.summary import Sweep
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import Diverged, InputError
@@ -49,6 +53,12 @@ def config(tmp_path_factory: pytest.TempPathFactory, letter_corpus: PackedCorpus
 def done(config: SweepConfig) -> Sweep:
     with kernels.use("reference"):
         return run.sweep(config)
+
+
+@pytest.fixture
+def planted_subject() -> Subject:
+    model = planted.model()
+    return Subject("model", model, checkpoint.model_hash(model), Path("model"), planted.means(model))
 
 
 def results(out: Path) -> dict[str, dict]:
@@ -205,6 +215,29 @@ def test_a_worker_that_dies_is_told(config: SweepConfig, tmp_path: Path, monkeyp
 def test_wrong_settings(changes: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         SweepConfig(**{"out": tmp_path, "models": ("x",), **changes})
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        *((0.5, "0.5"), (0.15, "0.15"), (0.05, "0.05"), (0.02, "0.02"), (0.01, "0.01"), (1.0, "1")),
+        *((10.0, "10"), (1e4, "10000"), (1e-5, "1e-05"), (0.1 + 0.2, "0.30000000000000004")),
+        *((0.1234561, "0.1234561"), (0.1234562, "0.1234562"), (1234.5678, "1234.5678")),
+    ],
+)
+def test_a_folder_says_the_target_exactly(
+    target: float, name: str, config: SweepConfig, planted_subject: Subject
+) -> None:
+    (cell,) = cells_of(
+        replace(config, tasks=config.tasks[:1], targets=(target,), methods=("learned",)), [planted_subject]
+    )
+    assert cell.folder == Path("model/quotes") / f"learned-{name}-seed0"
+
+
+@given(st.floats(min_value=0, max_value=1e4, exclude_min=True))
+def test_no_two_targets_share_a_name(target: float) -> None:
+    assert float(exact(target)) == target
+    assert exact(target) in (f"{target:g}", repr(target))
 
 
 def test_models_are_told_apart(config: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
