@@ -8,11 +8,12 @@ All are about the same nodes and the same ablation as pruning, over pairs of the
    (integrated gradients, Sundararajan et al., 2017); the scores add up to what removing all nodes costs;
 3. `patching`: what removing the node alone costs, exactly (activation patching);
 4. `magnitude`: the root of the summed squares of the weights at the node, to and from other nodes;
-5. `random`.
+5. `random`: drawn by the seed and the task's name.
 
 `baseline` takes such scores the way of learned ones: discretise, clean, calibrate, measure.
 """
 
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ def baseline(
             return scores
         size = min(scoring.score_pairs, task.size("prune"))
         examples = pairs_for(model, task, "prune", size, scoring.score_seed)
-        return score(_asked(evaluate, examples, scoring.score_seed), method, scoring, progress)
+        return score(_asked(evaluate, examples, scoring.score_seed), method, scoring, progress, task.name)
 
     circuit = prune(model, task, target_loss, config=config, text=text, means=means, rank=rank, progress=progress)
     circuit.found["scores"] = {"method": method, **to_json(scoring)}
@@ -87,12 +88,13 @@ def baseline(
 
 
 def score(
-    evaluate: Evaluator, method: Method, config: ScoreConfig | None = None, progress: bool = False
+    evaluate: Evaluator, method: Method, config: ScoreConfig | None = None, progress: bool = False, task: str = ""
 ) -> Float[Tensor, "nodes"]:
     """A number for every node, high where it is needed: nats of loss, but for `magnitude` and `random`.
 
     Args:
         evaluate: the model, the pairs to look at, and what removed nodes become.
+        task: its name, so that what is `random` is another draw for each task.
     """
     config = config or ScoreConfig()
     if method == "attribution":
@@ -103,7 +105,8 @@ def score(
         return patched(evaluate, progress)
     if method == "magnitude":
         return magnitude(evaluate.model)
-    generator = torch.Generator().manual_seed(config.score_seed)
+    # One lucky draw would be lucky for all tasks alike. A checksum, since Python's own hash differs by process.
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{config.score_seed}/{task}".encode()))
     return torch.rand(evaluate.space.total, generator=generator)
 
 

@@ -118,7 +118,7 @@ class ScoreConfig:
     score_steps: int = 16
     """Points between all nodes removed and all kept at which integrated gradients takes the gradient."""
     score_seed: int = 0
-    """Seeds the choice of pairs, and random scores."""
+    """Seeds the choice of pairs, and random scores, which differ from task to task."""
 
     def __post_init__(self) -> None:
         check_seed(self.score_seed)

@@ -136,6 +136,25 @@ def test_random_scores_are_the_seeds(quotes: Evaluator) -> None:
     assert len(first.unique()) > 0.9 * len(first)
 
 
+def test_random_scores_are_the_tasks_in_every_process(quotes: Evaluator) -> None:
+    one, other = (score(quotes, "random", task=name) for name in ("for_while", "var_if"))
+    assert not torch.equal(one, other)
+    generator = torch.Generator().manual_seed(1540370772)
+    assert torch.equal(one, torch.rand(quotes.space.total, generator=generator))
+    assert score(quotes, "random", ScoreConfig(score_seed=1), task="for_while")[0] != one[0]
+
+
+def test_a_random_baseline_is_the_tasks(quote_model, quote_task, quote_means) -> None:
+    """Under another name the same task is ranked by other numbers."""
+    config = dataclasses.replace(CONFIG, clean=False)
+    found = []
+    for name in ("quotes", "quotes", "other quotes"):
+        task = dataclasses.replace(quote_task, name=name)
+        found.append(baseline(quote_model, task, "random", config=config, means=quote_means).scores)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_leads_to_a_circuit(quote_model, quote_task, quote_means, method, tmp_path) -> None:
     circuit = baseline(quote_model, quote_task, method, config=CONFIG, means=quote_means)

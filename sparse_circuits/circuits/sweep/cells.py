@@ -31,6 +31,7 @@ class Cell:
     config: PruneConfig
     """With the cell's own target and seed."""
     scoring: ScoreConfig
+    """With a seed as far from the first one's as the cell's own is."""
     larger: tuple["Cell", ...]
     """The cells of larger targets whose results help: masks to learn on from, or scores. The nearest target last."""
 
@@ -85,20 +86,20 @@ class Cell:
 def cells_of(config: SweepConfig, subjects: list[Subject]) -> list[Cell]:
     """All cells in the order in which they are to be done: by falling target, then task by task."""
     targets = sorted(config.targets, reverse=True)
-    seeds = range(config.config.loop.seed, config.config.loop.seed + config.seeds)
     asked = tasks(config.tasks)
     by_place: dict[tuple[str, str, str, int], tuple[Cell, ...]] = {}
     cells = []
     for target in targets:
         for task in asked:
-            for seed in seeds:
-                loop = replace(config.config.loop, seed=seed)
+            for number in range(config.seeds):
+                loop = replace(config.config.loop, seed=config.config.loop.seed + number)
+                scoring = replace(config.scoring, score_seed=config.scoring.score_seed + number)
                 own = replace(config.config, target_loss=target, loop=loop)
                 for method in config.methods:
                     for each in subjects:
-                        place = (each.hash, task.name, method, seed)
+                        place = (each.hash, task.name, method, number)
                         larger = by_place.get(place, ())
-                        cell = Cell(each, task, method, own, config.scoring, larger)
+                        cell = Cell(each, task, method, own, scoring, larger)
                         by_place[place] = (*larger, cell)
                         cells.append(cell)
     return cells

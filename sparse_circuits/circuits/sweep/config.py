@@ -33,8 +33,8 @@ class SweepConfig:
     """How nodes are ranked: by learned masks, by masks learned on from those of the next larger target (warm), or by
     a baseline; the others are compared with the first."""
     seeds: int = 1
-    """Runs of each, with seeds from the loop's upwards; their sizes' geometric mean counts, where all lead to a
-    circuit."""
+    """Runs of each, with seeds from the loop's, and from the scores', upwards; their sizes' geometric mean counts,
+    where all lead to a circuit."""
     corpus: Path | None = None
     """Packed corpus for the ablation means; the one each model was trained on if not given."""
     config: PruneConfig = field(default_factory=PruneConfig)

@@ -14,11 +14,13 @@ from pathlib import Path
 import planted
 import planted_files
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparse_circuits import checkpoint, files, kernels
 from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.config import ScoreConfig
 from sparse_circuits.circuits.prune import prune
 from sparse_circuits.circuits.subjects import Subject
 from sparse_circuits.circuits.sweep import run
@@ -238,6 +240,33 @@ def test_a_folder_says_the_target_exactly(
 def test_no_two_targets_share_a_name(target: float) -> None:
     assert float(exact(target)) == target
     assert exact(target) in (f"{target:g}", repr(target))
+
+
+def test_each_seed_scores_and_draws_anew(config: SweepConfig, planted_subject: Subject, tmp_path: Path) -> None:
+    """And the first as if it were the only one: `--seeds` can be raised later."""
+    scoring = ScoreConfig(score_seed=5)
+    loop = replace(config.config.loop, seed=2)
+    asked = replace(
+        config,
+        out=tmp_path,
+        tasks=config.tasks[:1],
+        targets=(0.3,),
+        methods=("random", "attribution"),
+        seeds=2,
+        config=replace(config.config, loop=loop),
+        scoring=scoring,
+    )
+    cells = cells_of(asked, [planted_subject])
+    assert {(cell.method, cell.seed, cell.scoring.score_seed) for cell in cells} == {
+        *(("random", 2, 5), ("random", 3, 6), ("attribution", 2, 5), ("attribution", 3, 6)),
+    }
+    assert cells_of(replace(asked, seeds=1), [planted_subject])[0].settings == cells[0].settings
+    run.sweep(replace(asked, methods=("random",)))
+    first, second = (
+        Circuit.load(next(tmp_path.glob(f"*/quotes/random-0.3-seed{seed}")), task=get_task(config.tasks[0])).scores
+        for seed in (2, 3)
+    )
+    assert not torch.equal(first, second)
 
 
 def test_models_are_told_apart(config: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
