@@ -10,7 +10,9 @@ All are about the same nodes and the same ablation as pruning, over pairs of the
 4. `magnitude`: the root of the summed squares of the weights at the node, to and from other nodes;
 5. `random`: drawn by the seed and the task's name.
 
-`baseline` takes such scores the way of learned ones: discretise, clean, calibrate, measure.
+`baseline` takes such scores the way of learned ones: discretise, clean, drop edges, calibrate, measure. Only their
+order counts: discretising grows from one node by doubling, where learned masks begin with as many as they keep, and no
+learned set is completed.
 """
 
 import zlib
@@ -59,7 +61,7 @@ def baseline(
     scores: Tensor | None = None,
     progress: bool = False,
 ) -> Circuit:
-    """The circuit of `task` that the scores of `method` lead to: `prune` without learning, all else the same.
+    """The circuit of `task` that the scores of `method` lead to: `prune` without learning masks, all else the same.
 
     Args:
         config: as for `prune`; what concerns learning masks does not matter.

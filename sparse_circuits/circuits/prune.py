@@ -200,12 +200,12 @@ class _Pruning:
     def _from_scores(self, scores: Tensor, most_edges: int | float) -> "_Found":
         """The circuit that one run's mask parameters lead to."""
         sizes: dict[str, int] = {}
-        completed = None
+        completed, start = None, 1
         if self.rank is None:  # other scores have no zero that parts kept from removed
             completed = complete(self.evaluate, scores >= 0, self.config.target_loss)
-            sizes["learned"] = int((scores >= 0).sum())
+            start = sizes["learned"] = int((scores >= 0).sum())
         known = None if completed is None else int(completed.sum())
-        fewer = discretise(self.evaluate, scores, self.config.target_loss, known)
+        fewer = discretise(self.evaluate, scores, self.config.target_loss, known, start)
         kept = completed if fewer is None else fewer
         assert kept is not None  # with all nodes the circuit is the model, whose loss was checked
         sizes |= self._sizes("discretised", kept)

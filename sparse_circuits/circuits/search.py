@@ -1,7 +1,7 @@
 """From learned masks to the smallest circuit that meets a target loss (paper, section 3 and appendix B).
 
-`discretise`: rank nodes by tau and find by bisection the smallest k whose k best nodes meet the target. The loss is not
-monotone in k, so the neighbours below are tried too.
+`discretise`: rank nodes by tau (or any other score) and find by doubling and bisection the smallest k whose k best
+nodes meet the target. The loss is not monotone in k, so the neighbours below are tried too.
 `drop_unconnected`, `drop_unneeded`: remove what no path connects, then what the task does not miss, instead of by hand
 as the paper did.
 """
@@ -34,13 +34,15 @@ def ranked(scores: Float[Tensor, "nodes"]) -> Int64[Tensor, "nodes"]:
 
 
 def discretise(
-    evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: float, fewer_than: int | None = None
+    evaluate: Evaluator, scores: Float[Tensor, "nodes"], target: float, fewer_than: int | None = None, start: int = 1
 ) -> Mask | None:
     """The smallest found set of best-scored nodes whose loss is at most `target`; None if all nodes miss it.
 
     Args:
         fewer_than: another set of so many nodes is known to meet the target: only smaller ones are looked for, and None
             says that none was found.
+        start: so many nodes are tried first, then twice as many and so on until they meet the target. For learned masks
+            that is the number they keep; other scores say nothing of how many are needed, only which first.
     """
     order = ranked(scores)
     losses: dict[int, float] = {}
@@ -54,8 +56,8 @@ def discretise(
     if fewer_than is None and not meets(total):
         return None
     low, high = 0, total if fewer_than is None else fewer_than
-    # Trained sizes are far below the total; doubling finds them without paying for huge circuits.
-    probe = min(total, max(1, int((scores >= 0).sum())))
+    # Sizes are far below the total; doubling finds them without paying for huge circuits.
+    probe = min(total, max(1, start))
     while probe < high:
         if meets(probe):
             high = probe

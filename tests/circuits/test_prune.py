@@ -18,6 +18,7 @@ from sparse_circuits import checkpoint
 from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.circuit import Circuit, evaluator
 from sparse_circuits.circuits.config import PruneConfig
+from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.prune import _Found, _Pruning, prune
@@ -160,6 +161,24 @@ def test_the_model_stays_as_it_was(quote_model: GPT, quote_task: Task, quote_mea
     trainable = {name for name, parameter in quote_model.named_parameters() if parameter.requires_grad}
     assert trainable == {name for name, _ in quote_model.named_parameters()} - {"wte.weight"}
     assert all(parameter.grad is None for parameter in quote_model.parameters())
+
+
+def test_the_search_begins_with_what_masks_keep_and_for_other_scores_with_one(
+    quote_model, quote_task, quote_means, monkeypatch
+) -> None:
+    begun = []
+
+    def begin(evaluate: Evaluator, scores: torch.Tensor, target: float, known: int | None, start: int) -> None:
+        begun.append((start, int((scores >= 0).sum())))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparse_circuits.circuits.prune.discretise", begin)
+    for rank in (None, lambda evaluate: torch.ones(evaluate.space.total)):
+        with pytest.raises(KeyboardInterrupt):
+            prune(quote_model, quote_task, config=CONFIG, means=quote_means, rank=rank)
+    (start, kept), (other, total) = begun
+    assert start == kept > 1
+    assert other == 1 < total
 
 
 def test_an_interrupted_run_leaves_the_model_trainable(quote_model, quote_task, quote_means, monkeypatch) -> None:

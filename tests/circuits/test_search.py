@@ -65,8 +65,7 @@ def test_beside_a_set_that_is_known_only_smaller_ones_are_asked_for(
     losses: list[float], learned: int, known: int
 ) -> None:
     evaluate = by_size(losses)
-    scores = torch.where(torch.arange(32) < learned, 0.5, -0.5)
-    kept = discretise(evaluate, scores, 0.1, fewer_than=known)
+    kept = discretise(evaluate, -torch.arange(32.0), 0.1, fewer_than=known, start=learned)
     assert all(size < known for size in evaluate.asked)
     if kept is None:
         assert all(losses[size] > 0.1 for size in range(max(0, known - NEIGHBOURS), known))
@@ -96,7 +95,7 @@ def test_the_best_scored_nodes_are_kept() -> None:
 def test_the_smallest_size_is_found_where_the_loss_falls_with_size(threshold: int, learned: int) -> None:
     """Wherever training stopped, beyond the trained count too, and in few evaluations."""
     evaluate = by_size([1.0 if size < threshold else 0.1 for size in range(33)])
-    kept = discretise(evaluate, torch.where(torch.arange(32) < learned, 0.5, -0.5), 0.1)
+    kept = discretise(evaluate, -torch.arange(32.0), 0.1, start=learned)
     assert kept is not None
     assert kept.sum() == threshold
     assert len(evaluate.asked) == len(set(evaluate.asked)) <= 1 + 2 * 6 + NEIGHBOURS
@@ -107,7 +106,7 @@ def test_the_smallest_size_is_found_where_the_loss_falls_with_size(threshold: in
     st.lists(st.sampled_from([0.0, 0.1, 0.11, 1.0, math.nan, math.inf]), min_size=33, max_size=33), st.integers(0, 32)
 )
 def test_a_loss_that_goes_up_and_down(losses: list[float], learned: int) -> None:
-    kept = discretise(by_size(losses), torch.where(torch.arange(32) < learned, 0.5, -0.5), 0.1)
+    kept = discretise(by_size(losses), -torch.arange(32.0), 0.1, start=learned)
     if not losses[32] <= 0.1:
         assert kept is None
         return
@@ -115,6 +114,26 @@ def test_a_loss_that_goes_up_and_down(losses: list[float], learned: int) -> None
     size = int(kept.sum())
     assert losses[size] <= 0.1
     assert not any(losses[below] <= 0.1 for below in range(max(0, size - NEIGHBOURS), size))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.11, 1.0]), min_size=33, max_size=33), st.integers(-40, 40))
+def test_only_the_order_of_scores_counts(losses: list[float], shift: int) -> None:
+    """Whatever their sign: of what is no mask parameter that says nothing."""
+    one, other = by_size(losses), by_size(losses)
+    scores = torch.arange(32.0)
+    found = [discretise(each, values, 0.1) for each, values in ((one, scores), (other, scores + shift))]
+    assert one.asked == other.asked
+    assert all(kept is None for kept in found) or torch.equal(*found)  # type: ignore[arg-type]
+
+
+def test_few_are_asked_for_where_few_are_enough() -> None:
+    """Though all scores are above zero: after all nodes, which have to do, no set far larger is measured."""
+    evaluate = by_size([1.0] * 3 + [0.0] * 30)
+    kept = discretise(evaluate, torch.rand(32) + 1, 0.1)
+    assert kept is not None
+    assert int(kept.sum()) == 3
+    assert evaluate.asked == [32, 1, 2, 4, 3, 0]
 
 
 def random_loss(seed: int) -> tuple[Loss, Tensor, Tensor]:
