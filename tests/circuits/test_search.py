@@ -124,7 +124,7 @@ def test_only_the_order_of_scores_counts(losses: list[float], shift: int) -> Non
     scores = torch.arange(32.0)
     found = [discretise(each, values, 0.1) for each, values in ((one, scores), (other, scores + shift))]
     assert one.asked == other.asked
-    assert all(kept is None for kept in found) or torch.equal(*found)  # type: ignore[arg-type]
+    assert all(kept is None for kept in found) or torch.equal(*found)
 
 
 def test_few_are_asked_for_where_few_are_enough() -> None:
