@@ -40,13 +40,14 @@ class Row:
     edges: int | None
     nodes: int | None
     report_loss: float | None
-    """The circuit's loss on unseen templates and words."""
+    """The circuit's loss on unseen templates and words, of that kind which was to meet the target."""
     seconds: float
 
     @classmethod
     def of(cls, model: str, result: Mapping[str, Any]) -> "Row":
         """The row of a `result.json`."""
         settings, sizes = result["settings"], result.get("sizes", {})
+        meant = "calibrated" if settings["config"].get("calibrated") else "circuit"
         return cls(
             model,
             settings["task"]["name"],
@@ -58,7 +59,7 @@ class Row:
             result.get("model_loss"),
             sizes.get("edges"),
             sizes.get("nodes"),
-            result.get("losses", {}).get("report", {}).get("circuit"),
+            result.get("losses", {}).get("report", {}).get(meant),
             result["seconds"],
         )
 
