@@ -16,7 +16,14 @@ import torch
 from torch import Tensor
 
 from sparse_circuits.circuits.report.rows import Row
-from sparse_circuits.circuits.report.statistics import by_pair, curve_areas, faithfulness, grid, spread
+from sparse_circuits.circuits.report.statistics import (
+    by_pair,
+    curve_areas,
+    faithfulness,
+    grid,
+    mean_distances,
+    spread,
+)
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CMD, FAITHFUL
 from sparse_circuits.circuits.search import first, ranked
@@ -114,20 +121,19 @@ def _at_size(subject: Subject, curve: _Curve) -> Row:
 
 
 def _areas(subject: Subject, curve: _Curve) -> list[Row]:
+    """MIB's integrals; the verdict is on the mean of |1 - f| from the circuit's size on."""
     total, size = curve.sizes[-1], max(1, subject.circuit.size)
     values = {name: float(area) for name, area in curve_areas(curve.sizes, curve.f).items()}
     spreads = {name: spread(area) for name, area in curve_areas(curve.sizes, curve.draws).items()}
-    # Below its size a circuit cannot be faithful, and on the logarithmic axis that is a good part of the way.
-    unavoidable = math.log(size) / math.log(total) if total > 1 else 0.0
+    beyond = {axis: float(mean) for axis, mean in mean_distances(curve.sizes, curve.f, size).items()}
+    ends = {axis: spread(mean) for axis, mean in mean_distances(curve.sizes, curve.draws, size).items()}
     found = []
-    for suffix, axis, start in (("", "linear", size / total), ("_log", "logarithmic", unavoidable)):
-        value, (low, high) = values[f"cmd{suffix}"], spreads[f"cmd{suffix}"]
-        rest = max(1e-9, 1 - start)
-        beyond = [max(0.0, end - start) / rest for end in (value, low, high)]
+    for suffix, axis in (("", "linear"), ("_log", "logarithmic")):
+        value, interval = values[f"cmd{suffix}"], spreads[f"cmd{suffix}"]
         sentence = (
             f"Over {axis} size f is {value:.2f} from 1 on average (CMD), and its mean is "
-            f"{values[f'cpr{suffix}']:.2f} (CPR); a circuit perfect from {size:,} of {total:,} nodes on, and nothing "
-            f"below, has {start:.2f} and {1 - start:.2f}."
+            f"{values[f'cpr{suffix}']:.2f} (CPR); from the circuit's {size:,} of {total:,} nodes on, which the verdict "
+            f"is about, f is {beyond[axis]:.2f} from 1 on average."
         )
         found.append(
             Row(
@@ -135,11 +141,16 @@ def _areas(subject: Subject, curve: _Curve) -> list[Row]:
                 f"cmd{suffix}",
                 f"CMD over {axis} size",
                 sentence,
-                CMD.judge(beyond[0], (beyond[1], beyond[2])),
+                CMD.judge(beyond[axis], ends[axis]),
                 value,
-                (low, high),
+                interval,
                 "area",
-                data={"cpr": values[f"cpr{suffix}"], "cpr_interval": list(spreads[f"cpr{suffix}"]), "start": start},
+                data={
+                    "cpr": values[f"cpr{suffix}"],
+                    "cpr_interval": list(spreads[f"cpr{suffix}"]),
+                    "beyond": beyond[axis],
+                    "beyond_interval": list(ends[axis]),
+                },
             )
         )
     return found

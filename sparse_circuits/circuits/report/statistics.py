@@ -119,6 +119,24 @@ def curve_areas(sizes: Sequence[int], curve: Float[Tensor, "*draws k"]) -> dict[
     }
 
 
+def mean_distances(
+    sizes: Sequence[int], curve: Float[Tensor, "*draws k"], start: int
+) -> dict[str, Float[Tensor, "*draws"]]:
+    """The mean of |1 - f| over linear and over logarithmic k from `start` on; what f is below does not count.
+
+    Args:
+        sizes: k, rising to the number of all nodes.
+        curve: f at each k.
+        start: one of `sizes`, at least 1; where it is the last, the distance there.
+    """
+    place = sizes.index(start)
+    k = torch.tensor(sizes[place:], dtype=torch.float64)
+    missing = (1 - curve[..., place:].double()).abs()
+    if len(k) == 1:
+        return {"linear": missing[..., 0], "logarithmic": missing[..., 0]}
+    return {axis: area(x, missing) / (x[-1] - x[0]) for axis, x in (("linear", k), ("logarithmic", k.log()))}
+
+
 def grid(total: int, through: int, points: int) -> list[int]:
     """Sizes 0, 1, ... `total`, evenly spaced in the logarithm from 1 on, `through` among them."""
     if total <= 1:

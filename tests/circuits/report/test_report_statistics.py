@@ -18,6 +18,7 @@ from sparse_circuits.circuits.report.statistics import (
     draw_weights,
     faithfulness,
     grid,
+    mean_distances,
     spread,
     two_way,
 )
@@ -83,6 +84,18 @@ def test_too_much_is_as_unfaithful_as_too_little() -> None:
     assert float(areas["cpr_log"]) == pytest.approx(1.5)
     assert float(areas["cmd_log"]) == pytest.approx(0.5)
     assert faithfulness(torch.tensor([1.0, 1.0]), torch.tensor(1.0), torch.tensor(1.0)).isnan().all()
+
+
+def test_distances_from_a_size_on_by_hand() -> None:
+    """f is 0, 0.8, 1.4, 1 at 0, 1, 2 and 4 nodes: 1, 0.2, 0.4, 0 from 1."""
+    sizes, curve = [0, 1, 2, 4], torch.tensor([0.0, 0.8, 1.4, 1.0], dtype=torch.float64)
+    found = [{axis: float(mean) for axis, mean in mean_distances(sizes, curve, start).items()} for start in (1, 2, 4)]
+    # From 1: 0.3 over 1 node and 0.2 over 2 more, each half of the logarithm. From 2: 0.2. At 4: nothing is left.
+    assert found[0] == pytest.approx({"linear": 0.7 / 3, "logarithmic": 0.25})
+    assert found[1] == pytest.approx({"linear": 0.2, "logarithmic": 0.2})
+    assert found[2] == pytest.approx({"linear": 0, "logarithmic": 0})
+    draws = mean_distances(sizes, torch.stack([curve, torch.zeros(4, dtype=torch.float64)]), 2)
+    assert draws["linear"].tolist() == pytest.approx([0.2, 1.0])
 
 
 @given(st.integers(1, 9000), st.integers(0, 9000), st.integers(2, 40))
