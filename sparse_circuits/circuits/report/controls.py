@@ -29,10 +29,10 @@ from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import Means, node_means
 from sparse_circuits.circuits.report.necessity import random_sets
-from sparse_circuits.circuits.report.rows import Row
-from sparse_circuits.circuits.report.statistics import by_pair
+from sparse_circuits.circuits.report.rows import Row, Verdict
+from sparse_circuits.circuits.report.statistics import Interval, by_pair
 from sparse_circuits.circuits.report.subject import Subject
-from sparse_circuits.circuits.report.thresholds import CHANCE, CONTROL_GAIN
+from sparse_circuits.circuits.report.thresholds import CHANCE, CONTROL_GAIN, NO_GUESS
 from sparse_circuits.circuits.screen import screened
 from sparse_circuits.circuits.search import first, ranked
 from sparse_circuits.corpus.idioms import program
@@ -190,33 +190,41 @@ def _candidates(scores: Tensor) -> list[Tensor]:
     return [scores >= 0, *(first(order, size) for size in sorted(sizes))]
 
 
+def _judged(subject: Subject, pairs: Tensor) -> tuple[float, Interval, Verdict, str]:
+    """A control's loss from that of each pair, its interval, the verdict on its share of the gain, and the warning."""
+    value, (low, high) = float(pairs.mean()), subject.interval(pairs)
+    if subject.gain <= 0:
+        return value, (low, high), "fails", " The circuit itself does no better than a guess."
+    share, ends = ((CHANCE - value) / subject.gain, [(CHANCE - end) / subject.gain for end in (high, low)])
+    verdict = CONTROL_GAIN.judge(share, (ends[0], ends[1]))
+    warning = ""
+    if verdict == "weak" and share > CONTROL_GAIN.good:
+        warning = " WARNING: it gets part of the way."
+    elif verdict == "weak":
+        warning = f" WARNING: these are too few pairs to tell; it may get as far as {low:.3f}."
+    return value, (low, high), verdict, warning
+
+
 def _learned_row(subject: Subject, key: str, name: str, where: str, control: Control) -> Row:
-    value = float(control.pairs.mean())
-    interval = subject.interval(control.pairs)
-    share = (CHANCE - value) / subject.gain if subject.gain > 0 else math.inf
-    verdict = CONTROL_GAIN.judge(share) if subject.gain > 0 else "fails"
+    value, interval, verdict, warning = _judged(subject, control.pairs)
     sentence = f"{name.capitalize()}: the same search reaches {value:.3f} nats {where}; a guess has {CHANCE:.3f}."
-    by_heart = control.fitted <= 2 * subject.config.target_loss
-    if verdict == "fails":
-        sentence += (
+    by_heart = control.fitted <= min(2 * subject.config.target_loss, NO_GUESS * CHANCE)
+    if verdict == "fails" and subject.gain > 0:
+        warning = (
             " WARNING: pruning finds a low loss there too, so the circuit's low loss is no evidence that the model "
             "works this way."
-            if subject.gain > 0
-            else " The circuit itself does no better than a guess."
         )
-    elif by_heart:
+    elif verdict != "fails" and by_heart:
         verdict = "weak"
-        sentence += (
+        warning = (
             f" WARNING: on the pairs the masks were learned on it has {control.fitted:.3f} nats: they can fit pairs by "
             "heart, so only losses on other pairs count."
         )
-    elif verdict == "weak":
-        sentence += " WARNING: pruning gets part of the way there too."
     return Row(
         4,
         f"control_{key}",
         name,
-        sentence,
+        sentence + warning,
         verdict,
         value,
         interval,
@@ -230,21 +238,18 @@ def _learned_row(subject: Subject, key: str, name: str, where: str, control: Con
 def _random_circuits(subject: Subject) -> Row:
     draws = [subject.losses(subject.measure(each), circuit=True) for each in random_sets(subject, "random circuits")]
     means = torch.stack([each.mean() for each in draws])
-    best = draws[int(means.argmin())]
-    value, interval = float(best.mean()), subject.interval(best)
-    share = (CHANCE - value) / subject.gain if subject.gain > 0 else math.inf
-    verdict = CONTROL_GAIN.judge(share) if subject.gain > 0 else "fails"
+    value, interval, verdict, warning = _judged(subject, draws[int(means.argmin())])
+    if verdict == "fails" and subject.gain > 0:
+        warning = " WARNING: a random circuit does nearly as well, so these nodes are nothing special."
     sentence = (
         f"Of {len(draws)} random circuits of other nodes, as many per site, that vary on these prompts, the best has "
         f"{value:.3f} nats, the mean is {float(means.mean()):.3f} (the circuit {subject.loss('circuit'):.3f})."
     )
-    if verdict != "holds":
-        sentence += " WARNING: a random circuit does nearly as well, so these nodes are nothing special."
     return Row(
         4,
         "control_random",
         "random circuits",
-        sentence,
+        sentence + warning,
         verdict,
         value,
         interval,

@@ -4,7 +4,7 @@ from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import Subject
-from sparse_circuits.circuits.report.thresholds import CHANCE, EMPTY, LOSS
+from sparse_circuits.circuits.report.thresholds import CHANCE, EMPTY, LOSS, NO_GUESS
 
 WORDS = {
     "report": "on templates and words it was not fitted to",
@@ -71,7 +71,7 @@ def _empty(subject: Subject) -> Row:
     value, (low, high) = float(pairs.mean()), subject.interval(pairs)
     target = subject.config.target_loss
     # A target near chance leaves no room for twice of it.
-    bar = min(target, 0.9 * CHANCE / EMPTY.good)
+    bar = min(target, NO_GUESS * CHANCE / EMPTY.good)
     verdict = EMPTY.judge(value / bar, (low / bar, high / bar))
     sentence = f"With every node removed the loss is {value:.3f} nats."
     if value <= target:

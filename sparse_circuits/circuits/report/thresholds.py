@@ -13,6 +13,8 @@ from sparse_circuits.circuits.report.statistics import Interval
 
 CHANCE = math.log(2)
 """The loss of a guess that does not look at the prompt, for either kind of task."""
+NO_GUESS = 0.9
+"""Share of that loss below which it is no guess any more; lines that are multiples of the target end there."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Controls fail where the circuit is the model's own, and say in words where they succeed."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 
@@ -12,8 +13,8 @@ from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.masks import MaskLearning
 from sparse_circuits.circuits.means import node_means
-from sparse_circuits.circuits.report import Card, controls, report, seeds
-from sparse_circuits.circuits.report.controls import Relabelled, shuffle_weights
+from sparse_circuits.circuits.report import Card, Row, controls, report, seeds
+from sparse_circuits.circuits.report.controls import Control, Relabelled, shuffle_weights
 from sparse_circuits.circuits.report.subject import QUICK, Subject
 from sparse_circuits.circuits.screen import screened
 from sparse_circuits.model import GPT
@@ -152,3 +153,46 @@ def test_seeds_that_cannot_be_tried_are_told(circuit: Circuit) -> None:
     rows = seeds.rows(Subject(circuit, QUICK), full=True)
     assert {row.verdict for row in rows} == {"not measured"}
     assert "Other seeds cannot be tried: the model's own loss on quotes" in rows[0].sentence
+
+
+def learned(circuit: Circuit, monkeypatch: pytest.MonkeyPatch, pairs: list[float], fitted: float) -> Row:
+    """The row of a nonsense task on which masks reach these losses; random circuits reach the same."""
+    found = Control(torch.tensor(pairs, dtype=torch.float64), fitted, 3)
+    monkeypatch.setattr(controls, "_search", lambda *rest: found)
+    subject = Subject(circuit, QUICK)
+    monkeypatch.setattr(subject, "losses", lambda *rest, **more: found.pairs)
+    monkeypatch.setitem(vars(subject), "gain", 0.6)
+    rows = {row.key: row for row in controls.rows(subject, subject, full=True)}
+    assert rows["control_random"].interval == rows["control_nonsense"].interval
+    return rows["control_nonsense" if fitted < math.inf else "control_random"]
+
+
+@pytest.mark.parametrize("fitted", [2.0, math.inf], ids=["learned", "random"])
+def test_controls_are_judged_by_their_intervals(
+    circuit: Circuit, monkeypatch: pytest.MonkeyPatch, fitted: float
+) -> None:
+    """Of the gain of 0.6 three quarters are 0.45: a control that may have 0.243 nats may have succeeded."""
+    sure = learned(circuit, monkeypatch, [0.65] * 4, fitted)
+    assert sure.verdict == "holds"
+    assert "WARNING" not in sure.sentence
+    # The mean is that of a guess; but draws of the same pair again and again are among the thousand.
+    unsure = learned(circuit, monkeypatch, [0.1, 0.1, 0.1, 2.4], fitted)
+    assert unsure.value == pytest.approx(0.675)
+    assert unsure.verdict == "weak"
+    assert "WARNING: these are too few pairs to tell; it may get as far as 0.100." in unsure.sentence
+    partly = learned(circuit, monkeypatch, [0.4] * 4, fitted)
+    assert partly.verdict == "weak"
+    assert "WARNING: it gets part of the way." in partly.sentence
+    assert learned(circuit, monkeypatch, [0.2] * 4, fitted).verdict == "fails"
+
+
+def test_a_guess_is_not_learned_by_heart(circuit: Circuit, monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit.config = replace(circuit.config, target_loss=0.5)
+    guess = math.log(2)
+    assert learned(circuit, monkeypatch, [guess] * 4, guess).verdict == "holds"
+    heart = learned(circuit, monkeypatch, [guess] * 4, 0.6)
+    assert heart.verdict == "weak"
+    assert "learned on it has 0.600 nats: they can fit pairs by heart" in heart.sentence
+    circuit.config = replace(circuit.config, target_loss=0.1)
+    assert learned(circuit, monkeypatch, [guess] * 4, 0.6).verdict == "holds"
+    assert learned(circuit, monkeypatch, [guess] * 4, 0.19).verdict == "weak"
