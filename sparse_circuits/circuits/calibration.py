@@ -31,10 +31,13 @@ class Calibration:
     shift: Float[Tensor, "..."]
     """A number added to the log-odds of side A's completion over side B's, or a vector over the vocabulary."""
 
+    def odds(self, logits_last: Float[Tensor, "rows V"], examples: Examples) -> Float[Tensor, "rows"]:
+        """Log-odds of the right answer of each row with calibrated logits; positive where that is the one chosen."""
+        return _odds(torch.tensor(self.scale), self.shift.to(logits_last.device), logits_last, examples)
+
     def losses(self, logits_last: Float[Tensor, "rows V"], examples: Examples) -> Float[Tensor, "rows"]:
         """-log p(right) of each row with calibrated logits, in nats."""
-        shift = self.shift.to(logits_last.device)
-        return -F.logsigmoid(_odds(torch.tensor(self.scale), shift, logits_last, examples))
+        return -F.logsigmoid(self.odds(logits_last, examples))
 
 
 def calibrate(logits_last: Float[Tensor, "rows V"], examples: Examples) -> Calibration:
@@ -48,6 +51,15 @@ def calibrate(logits_last: Float[Tensor, "rows V"], examples: Examples) -> Calib
     better = found.losses(logits, examples).mean() <= unchanged.losses(logits, examples).mean()
     usable = math.isfinite(found.scale) and bool(found.shift.isfinite().all())
     return found if usable and better else unchanged
+
+
+def odds_under(
+    calibration: Calibration | None, logits_last: Float[Tensor, "rows V"], examples: Examples
+) -> Float[Tensor, "rows"]:
+    """Log-odds of the right answer of each row, calibrated where there is a calibration; on the CPU."""
+    if calibration is None:
+        return log_odds(logits_last, examples).cpu()
+    return calibration.odds(logits_last.cpu(), examples.to("cpu"))
 
 
 def _fitted(logits: Tensor, examples: Examples, start: float) -> Calibration:

@@ -1,12 +1,15 @@
-"""Point 6: does the circuit do what the *model* does, right or wrong? KL and the same choice, of two and of all."""
+"""Point 6: does the circuit do what the *model* does, right or wrong? KL and the same choice, of two and of all.
+
+Answers are those that the circuit is judged by, scaled and shifted where its target was one of calibrated loss. Over
+the vocabulary its logits are as they are: scale and shift are about the answers.
+"""
 
 from torch import Tensor
 
 from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import by_pair, divergence, spread, two_way
-from sparse_circuits.circuits.report.subject import State, Subject
+from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import EXPLAINED, SAME_ANSWER
-from sparse_circuits.tasks import log_odds
 
 
 def rows(subject: Subject) -> list[Row]:
@@ -15,10 +18,6 @@ def rows(subject: Subject) -> list[Row]:
     if "ood" in subject.task.splits:
         found.append(_same_answer(subject, "ood"))
     return [*found, _vocabulary_kl(subject)]
-
-
-def _odds(subject: Subject, split: str, name: State) -> Tensor:
-    return log_odds(subject.logits(split, name), subject.examples(split)).cpu()
 
 
 def _explained(
@@ -42,8 +41,8 @@ def _explained(
 
 
 def _answer_kl(subject: Subject) -> Row:
-    model = two_way(_odds(subject, "report", "model"))
-    kls = tuple(divergence(model, two_way(_odds(subject, "report", state))) for state in ("circuit", "empty"))
+    model = two_way(subject.odds("report", "model"))
+    kls = tuple(divergence(model, two_way(subject.odds("report", state))) for state in ("circuit", "empty"))
     return _explained(
         subject, "answer_kl", "KL from the model's answer", "choice between the answers", (kls[0], kls[1]), False, ""
     )
@@ -65,7 +64,7 @@ def _vocabulary_kl(subject: Subject) -> Row:
 
 
 def _same_answer(subject: Subject, split: str) -> Row:
-    model, circuit = _odds(subject, split, "model") > 0, _odds(subject, split, "circuit") > 0
+    model, circuit = subject.odds(split, "model") > 0, subject.odds(split, "circuit") > 0
     pairs = by_pair((model == circuit).double())
     value, interval = float(pairs.mean()), subject.interval(pairs, split)
     wrong = ~model

@@ -1,6 +1,7 @@
 """Point 4: what the same search finds where there is nothing to find. A control that succeeds speaks against it.
 
-- Random circuits: as many nodes at each site as the circuit has, drawn at random; no search.
+- Random circuits: as many nodes at each site as the circuit has, drawn at random among others than its own that vary on
+  the prompts (silent ones, then the circuit's own, only where a site has too few others); no search.
 - Nonsense task: the same prompts, the right answer of each pair drawn by lot (by the pair's tokens and the seed, so
   that a pair always has the same answer), so that nothing in the prompt decides. Masks may fit the pairs they were
   learned on by heart; other pairs they cannot.
@@ -11,7 +12,8 @@
 
 The last three learn masks with the circuit's own settings, on the split `prune`, and begin with no fewer nodes; of the
 sizes tried along the learned ranking the one with the lowest loss on `calibrate` is taken, whatever its size, and its
-loss on `report` is the figure. That is more lenient than what a circuit has to pass.
+loss on `report` is the figure. That is more lenient than what a circuit has to pass. Where the circuit's target was one
+of calibrated loss, every control has a scale and a shift of its own, fitted on `calibrate`.
 """
 
 import copy
@@ -236,7 +238,8 @@ def _learned_row(subject: Subject, key: str, name: str, where: str, control: Con
 
 
 def _random_circuits(subject: Subject) -> Row:
-    draws = [subject.losses(subject.measure(each), circuit=True) for each in random_sets(subject, "random circuits")]
+    sets = random_sets(subject, "random circuits")
+    draws = [subject.losses(subject.measure(each), calibration=subject.fitted(each)) for each in sets]
     means = torch.stack([each.mean() for each in draws])
     value, interval, verdict, warning = _judged(subject, draws[int(means.argmin())])
     if verdict == "fails" and subject.gain > 0:

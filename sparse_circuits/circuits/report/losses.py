@@ -1,8 +1,6 @@
 """Point 1: losses of model, circuit and empty circuit beside chance, on each split, calibrated and not."""
 
-from sparse_circuits.circuits.calibration import calibrate
 from sparse_circuits.circuits.report.rows import Row
-from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CHANCE, EMPTY, LOSS, NO_GUESS
 
@@ -30,13 +28,8 @@ def rows(subject: Subject) -> list[Row]:
 def _losses(subject: Subject, split: str) -> dict[str, list[float]]:
     """Mean and interval of each state's loss on `split`, calibrated where the split `calibrate` can be fitted."""
     pairs = {name: subject.losses(subject.logits(split, name), split) for name in ("model", "circuit", "empty")}
-    calibration = subject.circuit.calibration
-    if calibration is None and "calibrate" in subject.task.splits:
-        fitted = subject.logits("calibrate", "circuit").cpu()
-        calibration = calibrate(fitted, subject.examples("calibrate").to("cpu"))
-    if calibration is not None:
-        losses = calibration.losses(subject.logits(split, "circuit").cpu(), subject.examples(split).to("cpu"))
-        pairs["calibrated"] = by_pair(losses)
+    if subject.calibration is not None:
+        pairs["calibrated"] = subject.losses(subject.logits(split, "circuit"), split, calibration=subject.calibration)
     return {name: [float(each.mean()), *subject.interval(each, split)] for name, each in pairs.items()}
 
 
@@ -67,13 +60,15 @@ def _split(subject: Subject, split: str, table: dict[str, dict[str, list[float]]
 
 
 def _empty(subject: Subject) -> Row:
-    pairs = subject.losses(subject.logits("report", "empty"))
+    calibration = subject.fitted(subject.state("empty"))
+    pairs = subject.losses(subject.logits("report", "empty"), calibration=calibration)
     value, (low, high) = float(pairs.mean()), subject.interval(pairs)
     target = subject.config.target_loss
     # A target near chance leaves no room for twice of it.
     bar = min(target, NO_GUESS * CHANCE / EMPTY.good)
     verdict = EMPTY.judge(value / bar, (low / bar, high / bar))
-    sentence = f"With every node removed the loss is {value:.3f} nats."
+    scaled = "" if calibration is None else ", with the logits scaled and shifted to fit,"
+    sentence = f"With every node removed{scaled} the loss is {value:.3f} nats."
     if value <= target:
         verdict = "fails"
         sentence += f" That meets the target of {target:g} already: such a target says nothing about any node."

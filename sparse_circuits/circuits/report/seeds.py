@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sparse_circuits.circuits.calibration import odds_under
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.node_sets import jaccard
 from sparse_circuits.circuits.prune import prune
@@ -14,7 +15,7 @@ from sparse_circuits.circuits.report.statistics import by_pair
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import OVERLAP, SAME_ANSWER, SIZE_SPREAD
 from sparse_circuits.errors import InputError
-from sparse_circuits.tasks import log_odds
+from sparse_circuits.tasks import Examples
 
 TITLES = (
     ("size_spread", "size by seed", "edges, largest over smallest"),
@@ -76,10 +77,16 @@ def _overlap(circuits: list[Circuit]) -> Row:
     return Row(5, key, name, sentence, OVERLAP.judge(value), value, ends, unit, RANGE, data={"pairs": pairs})
 
 
+def _odds(subject: Subject, circuit: Circuit, examples: Examples) -> Tensor:
+    own = subject.calibration if circuit is subject.circuit else circuit.calibration
+    logits = circuit.evaluator(examples).logits(circuit.kept)
+    return odds_under(own if subject.config.calibrated else None, logits, examples)
+
+
 def _answers(subject: Subject, circuits: list[Circuit]) -> Row:
     split = "ood" if "ood" in subject.task.splits else "report"
     examples = subject.examples(split)
-    right = torch.stack([log_odds(each.evaluator(examples).logits(each.kept), examples).cpu() > 0 for each in circuits])
+    right = torch.stack([_odds(subject, each, examples) > 0 for each in circuits])
     same: list[Tensor] = [by_pair((a == b).double()) for a, b in itertools.combinations(right, 2)]
     pairs = torch.stack(same).mean(0)
     value, interval = float(pairs.mean()), subject.interval(pairs, split)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparse_circuits.circuits.calibration import odds_under
 from sparse_circuits.circuits.report.rows import Row
 from sparse_circuits.circuits.report.statistics import (
     by_pair,
@@ -27,7 +28,6 @@ from sparse_circuits.circuits.report.statistics import (
 from sparse_circuits.circuits.report.subject import Subject
 from sparse_circuits.circuits.report.thresholds import CMD, FAITHFUL
 from sparse_circuits.circuits.search import first, ranked
-from sparse_circuits.tasks import log_odds
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,13 @@ def node_order(subject: Subject) -> Tensor:
 
 
 def _odds(subject: Subject, order: Tensor, k: int) -> Tensor:
-    if k == len(order):
-        logits = subject.logits("report", "model")
-    elif k == 0:
-        logits = subject.logits("report", "empty")
-    elif k == subject.circuit.size:
-        logits = subject.logits("report", "circuit")
+    """Log-odds of each row as C_k is judged: where the circuit is calibrated, by a fit to each size of its own."""
+    if k in (0, len(order), subject.circuit.size):
+        odds = subject.odds("report", "model" if k == len(order) else "circuit" if k else "empty")
     else:
-        logits = subject.measure(first(order, k))
-    return log_odds(logits, subject.examples("report")).cpu().double()
+        kept = first(order, k)
+        odds = odds_under(subject.fitted(kept), subject.measure(kept), subject.examples("report"))
+    return odds.double()
 
 
 def _at_size(subject: Subject, curve: _Curve) -> Row:

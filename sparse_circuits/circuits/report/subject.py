@@ -1,4 +1,8 @@
-"""The circuit under examination: its examples, and every forward pass that more than one point of the card needs."""
+"""The circuit under examination: its examples, and every forward pass that more than one point of the card needs.
+
+A circuit whose target was one of calibrated loss is judged with its logits scaled and shifted. So is every choice of
+nodes that it is compared with, each by a fit of its own on the same pairs; the model stays as it is.
+"""
 
 import zlib
 from dataclasses import dataclass
@@ -10,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sparse_circuits.circuits.ablation import Counterparts, held
+from sparse_circuits.circuits.calibration import Calibration, calibrate, odds_under
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.logits import final_scales, last_logits
@@ -64,6 +69,7 @@ class Subject:
         self.examples = cache(self._examples)
         self.evaluator = cache(self._evaluator)
         self.logits = cache(self._logits)
+        self.odds = cache(self._odds)
         self.weights = cache(self._weights)
 
     def generator(self, name: str) -> torch.Generator:
@@ -132,14 +138,53 @@ class Subject:
             return last_logits(self.full, self.examples(split))
         return self.measure(self.state(name), split=split, edges=name == "circuit")
 
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The circuit's, or one fitted to it; None where the task has no pairs to fit one to."""
+        own = self.circuit.calibration
+        return self._fitted(self.kept, edges=True) if own is None else own
+
+    @property
+    def applied(self) -> Calibration | None:
+        """What the circuit is judged with: its calibration, where its target was one of calibrated loss."""
+        return self.calibration if self.config.calibrated else None
+
+    def fitted(self, kept: Bool[Tensor, "nodes"]) -> Calibration | None:
+        """What other nodes than the circuit's are judged with: a calibration of their own, where it has one applied."""
+        return self._fitted(kept) if self.config.calibrated else None
+
+    def _fitted(self, kept: Tensor, edges: bool = False) -> Calibration | None:
+        """On all pairs of `calibrate`, as many as the circuit's own was fitted on."""
+        if "calibrate" not in self.task.splits:
+            return None
+        logits = self._whole.measure(kept, split="calibrate", edges=edges)
+        return calibrate(logits.cpu(), self._whole.examples("calibrate").to("cpu"))
+
+    @cached_property
+    def _whole(self) -> "Subject":
+        return self if self._pairs is None else Subject(self.circuit, self.budget, self.seed)
+
+    def _odds(self, split: str, name: State) -> Float[Tensor, "rows"]:
+        """Log-odds of the right answer in a state, those of circuit and empty circuit as they are judged."""
+        calibration = None
+        if name == "circuit":
+            calibration = self.applied
+        elif name == "empty":
+            calibration = self.fitted(self.state("empty"))
+        return odds_under(calibration, self.logits(split, name), self.examples(split))
+
     def losses(
-        self, logits: Float[Tensor, "rows V"], split: str = "report", circuit: bool = False
+        self,
+        logits: Float[Tensor, "rows V"],
+        split: str = "report",
+        circuit: bool = False,
+        calibration: Calibration | None = None,
     ) -> Float[Tensor, "pairs"]:
-        """-log p(right) of each pair, the mean of its sides, in nats.
+        """-log p(right) of each pair, the mean of its sides, in nats; with logits scaled and shifted by `calibration`.
 
         Logits of the `circuit`, whole or changed, are calibrated as it is, where its target was one of calibrated loss.
         """
-        calibration = self.circuit.calibration if circuit and self.config.calibrated else None
+        calibration = self.applied if circuit else calibration
         if calibration is not None:
             return by_pair(calibration.losses(logits.cpu(), self.examples(split).to("cpu")))
         return by_pair(task_losses(logits, self.examples(split)))

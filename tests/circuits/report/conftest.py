@@ -4,13 +4,14 @@ import copy
 from dataclasses import replace
 
 import pytest
+import torch
 from known_circuit import CONFIG, NODES
 
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.report import Card, build, report
 from sparse_circuits.model import GPT
-from sparse_circuits.tasks import Task
+from sparse_circuits.tasks import Task, Template
 
 
 @pytest.fixture
@@ -24,6 +25,24 @@ def small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("QUICK", "FULL"):
         budget = replace(getattr(build, name), random_sets=5, restorations=2, sizes=6)
         monkeypatch.setattr(build, name, budget)
+
+
+@pytest.fixture
+def echo(empty_model) -> tuple[GPT, Task]:
+    """A model in which the last token alone decides, through embedding and unembedding: no block does anything."""
+    model = empty_model()
+    sides = model.tokenizer.encode("[]")
+    with torch.no_grad():
+        model.wte.weight[sides[0], 0], model.wte.weight[sides[1], 0] = 1, -1
+        model.lm_head.weight[sides[0], 0], model.lm_head.weight[sides[1], 0] = 3, -3
+    splits = {"prune": "ox elk", "calibrate": "ant crow", "report": "bee wolf", "ood": "hippo rhino"}
+    task = Task(
+        "echo",
+        "Say the last token again.",
+        {split: (Template(split, f"{split[0]}$word[", f"{split[0]}$word]", "[", "]"),) for split in splits},
+        {split: {"word": tuple(words.split())} for split, words in splits.items()},
+    )
+    return model, task
 
 
 _made: list[Card] = []

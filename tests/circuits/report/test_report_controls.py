@@ -18,7 +18,7 @@ from sparse_circuits.circuits.report.controls import Control, Relabelled, shuffl
 from sparse_circuits.circuits.report.subject import QUICK, Subject
 from sparse_circuits.circuits.screen import screened
 from sparse_circuits.model import GPT
-from sparse_circuits.tasks import Task, Template
+from sparse_circuits.tasks import Task
 
 
 @pytest.fixture
@@ -41,24 +41,6 @@ def test_the_known_circuit_passes_all_of_them(full: Card) -> None:
     assert full.row("size_spread").data["edges"] == [3, 3, 3]
     assert full.row("overlap").value == 1.0
     assert full.row("seed_answers").value == 1.0
-
-
-@pytest.fixture
-def echo(empty_model) -> tuple[GPT, Task]:
-    """A model in which the last token alone decides, through embedding and unembedding: no block does anything."""
-    model = empty_model()
-    sides = model.tokenizer.encode("[]")
-    with torch.no_grad():
-        model.wte.weight[sides[0], 0], model.wte.weight[sides[1], 0] = 1, -1
-        model.lm_head.weight[sides[0], 0], model.lm_head.weight[sides[1], 0] = 3, -3
-    splits = {"prune": "ox elk", "calibrate": "ant crow", "report": "bee wolf", "ood": "hippo rhino"}
-    task = Task(
-        "echo",
-        "Say the last token again.",
-        {split: (Template(split, f"{split[0]}$word[", f"{split[0]}$word]", "[", "]"),) for split in splits},
-        {split: {"word": tuple(words.split())} for split, words in splits.items()},
-    )
-    return model, task
 
 
 def test_controls_that_succeed_are_told_in_words(echo: tuple[GPT, Task]) -> None:
