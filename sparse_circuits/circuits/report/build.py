@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import Tensor
+
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.report import (
@@ -117,11 +119,26 @@ def _about(wide: Subject, subject: Subject, full: bool, seconds: float) -> dict[
 
 
 def fingerprint(circuit: Circuit) -> str:
-    """Sixteen hexadecimal digits that say which circuit a card is of: its model, task, nodes, edges and removal."""
+    """Sixteen hexadecimal digits that say which circuit a card is of: all that decides the card's figures.
+
+    That is its model, task, nodes, edges, ranking and means, how it is ablated and calibrated, the target, and the
+    number of pairs. Of the settings of pruning only these: the others show in what was found.
+    """
+    config = circuit.config
+    judged = [config.ablation, config.final_norm, config.target_loss, config.calibrated, config.eval_pairs]
+    # The seed chooses whose values are put in the place of others.
+    judged += [config.loop.seed] if config.ablation == "resample" else []
     nodes = {site: list(channels) for site, channels in sorted(circuit.nodes.items())}
-    removal = [circuit.config.ablation, circuit.config.final_norm, circuit.config.target_loss]
-    content = [checkpoint.model_hash(circuit.model), circuit.task.fingerprint, removal, nodes, circuit.dropped]
+    calibration = circuit.calibration
+    scaled = None if calibration is None else [calibration.scale, _digest(calibration.shift)]
+    tensors = [_digest(circuit.means.values), None if circuit.scores is None else _digest(circuit.scores), scaled]
+    content = [checkpoint.model_hash(circuit.model), circuit.task.fingerprint, judged, nodes, circuit.dropped, tensors]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def _digest(tensor: Tensor) -> str:
+    """Of the numbers, whatever precision they are stored in."""
+    return hashlib.sha256(tensor.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()
 
 
 def known(circuit: Circuit, folder: Path) -> Card | None:

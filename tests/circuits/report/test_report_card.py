@@ -190,6 +190,39 @@ def test_it_comes_back_from_json(card: Card, circuit: Circuit, tmp_path) -> None
         Card.from_json({"format": 7})
 
 
+def test_a_card_is_known_by_all_that_decides_its_figures(circuit: Circuit, card: Card, tmp_path) -> None:
+    ranked = replace(circuit, scores=torch.linspace(-1, 1, circuit.space.total), calibration=calibration(1.5, 0.25))
+    others = [
+        circuit,
+        ranked,
+        replace(ranked, scores=-ranked.scores),
+        replace(ranked, calibration=calibration(1.5, 0.5)),
+        replace(ranked, calibration=calibration(2.0, 0.25)),
+        replace(ranked, calibration=None),
+        replace(circuit, means=replace(circuit.means, values=circuit.means.values + 0.5)),
+        *(
+            replace(circuit, config=replace(circuit.config, **change))
+            for change in ({"calibrated": True}, {"eval_pairs": 3}, {"target_loss": 0.2}, {"ablation": "zero"})
+        ),
+    ]
+    assert len({fingerprint(each) for each in others}) == len(others)
+    card.save(tmp_path)
+    assert [known(each, tmp_path) is not None for each in others] == [True] + [False] * (len(others) - 1)
+    # Settings that only searched, precision on disk and the way there change nothing.
+    searched = replace(ranked, config=replace(ranked.config, runs=3, loop=replace(ranked.config.loop, seed=7)))
+    assert fingerprint(searched) == fingerprint(ranked)
+    ranked.save(tmp_path / "saved")
+    assert fingerprint(Circuit.load(tmp_path / "saved", circuit.model, circuit.task)) == fingerprint(ranked)
+    # Which pairs stand in for which is by the seed.
+    resampled = replace(searched, config=replace(searched.config, ablation="resample"))
+    seed = replace(resampled, config=replace(resampled.config, loop=ranked.config.loop))
+    assert fingerprint(resampled) != fingerprint(seed)
+
+
+def calibration(scale: float, shift: float) -> Calibration:
+    return Calibration(scale, torch.tensor(shift))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
