@@ -1,8 +1,8 @@
 """Where the report card draws its lines, and why: the one place to read and to change them.
 
 `holds` up to `good`, `fails` beyond `bad`, `weak` between; and weak where a value is good but its interval reaches
-beyond `bad`. Whether more or less is better follows from which of the two is larger. They are conventions, chosen
-before any circuit was judged by them, not laws: the numbers stand beside them on the card.
+beyond `bad` or is not known. Whether more or less is better follows from which of the two is larger. They are
+conventions, chosen before any circuit was judged by them, not laws: the numbers stand beside them on the card.
 """
 
 import math
@@ -26,13 +26,12 @@ class Threshold:
     reason: str
 
     def judge(self, value: float, interval: Interval | None = None) -> Verdict:
-        """The verdict on `value`; one that is no number fails."""
+        """The verdict on `value`; one that is no number fails; where an end is none, nothing holds."""
         sign = 1 if self.good <= self.bad else -1
         if not sign * value <= sign * self.bad:
             return "fails"
-        ends = [value] if interval is None else [value, *interval]
-        worst = max(sign * end for end in ends)
-        return "holds" if sign * value <= sign * self.good and worst <= sign * self.bad else "weak"
+        sure = interval is None or all(sign * end <= sign * self.bad for end in interval)
+        return "holds" if sign * value <= sign * self.good and sure else "weak"
 
 
 LOSS = Threshold(

@@ -147,3 +147,11 @@ def test_lines_are_drawn_on_either_side() -> None:
     assert less.judge(0.9, (0.1, 1.9)) == "holds"
     assert less.judge(0.9, (0.1, 2.1)) == "weak"
     assert more.judge(0.9, (0.4, 1.1)) == "weak"
+
+
+@pytest.mark.parametrize("interval", [(math.nan, math.nan), (0.9, math.nan), (math.nan, 0.9)])
+@pytest.mark.parametrize("threshold", [Threshold(1.0, 2.0, ""), Threshold(0.8, 0.5, "")])
+def test_an_interval_that_is_not_known_shows_nothing(threshold: Threshold, interval: tuple[float, float]) -> None:
+    assert threshold.judge(0.9, interval) == "weak"
+    assert threshold.judge(0.9, (0.9, 0.9)) == threshold.judge(0.9) == "holds"
+    assert threshold.judge(threshold.bad * 2 - threshold.good, interval) == "fails"
