@@ -45,7 +45,8 @@ def _split(subject: Subject, split: str, table: dict[str, dict[str, list[float]]
     bar = max(subject.config.target_loss, model)
     sentence = (
         f"{'The circuit' if what == 'circuit' else 'With its logits scaled and shifted the circuit'} has a loss of "
-        f"{value:.3f} nats {WORDS[split]}; the model has {model:.3f}, the empty circuit {losses['empty'][0]:.3f}, a "
+        f"{value:.3f} nats {WORDS[split]}; the model has {model:.3f}, the empty circuit"
+        f"{'' if what == 'circuit' else ' as it is'} {losses['empty'][0]:.3f}, a "
         f"guess {CHANCE:.3f}. The target was {subject.config.target_loss:g}."
     )
     verdict = LOSS.judge(value / bar, (low / bar, high / bar))
