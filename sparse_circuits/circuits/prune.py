@@ -220,9 +220,11 @@ class _Pruning:
     def _clean(self, kept: Tensor) -> Tensor:
         """Drop what is not needed and what that leaves without a path, until neither finds anything; then exchange."""
         while True:
-            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress, measurements(kept))
+            measured = measurements(kept)
+            needed = drop_unneeded(self.evaluate, kept, self.config.target_loss, self.progress, measured)
             kept = drop_unconnected(self.evaluate, needed, self.config.target_loss)
-            if torch.equal(kept, needed):
+            # What was too large to be measured one by one may be small enough now.
+            if torch.equal(kept, needed) and measurements(kept) == measured:
                 break
         if self.config.exchange and int(kept.sum()) <= EXCHANGEABLE:
             kept = exchange(self.evaluate, kept, self.config.target_loss, self.progress)

@@ -16,12 +16,13 @@ import torch
 
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits.calibration import calibrate
-from sparse_circuits.circuits.circuit import Circuit, evaluator
+from sparse_circuits.circuits.circuit import Circuit, evaluator, fixed_examples
 from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.evaluator import Evaluator
 from sparse_circuits.circuits.means import Means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.circuits.prune import _Found, _Pruning, prune
+from sparse_circuits.circuits.search import drop_unneeded
 from sparse_circuits.circuits.table import print_circuit
 from sparse_circuits.config import LoopConfig
 from sparse_circuits.corpus.packed import PackedCorpus
@@ -86,6 +87,34 @@ def test_calibrated_measures_are_fitted_on_the_calibrate_split_alone(quote_model
             fewer = circuit.kept.clone()
             fewer[circuit.space.slices[site].start + channel] = False
             assert cost == pytest.approx(loss(fewer) - loss(circuit.kept), abs=1e-5)
+
+
+def test_what_was_too_large_to_be_measured_is_measured_when_it_is_small(
+    quote_model, quote_task, quote_means, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all nodes none may be measured alone, of all but one each."""
+    config = replace(CONFIG, exchange=False, drop_edges=False)
+    evaluate = evaluator(quote_model, fixed_examples(quote_model, quote_task, "calibrate", config), quote_means, config)
+    pruning = _Pruning(
+        quote_model, quote_model, quote_task, config, quote_means, evaluate.examples, 0.0, None, None, False
+    )
+    monkeypatch.setattr("sparse_circuits.circuits.edge_search.MEASURED", evaluate.space.total - 1)
+    # As if bisection found but one.
+    monkeypatch.setattr(
+        "sparse_circuits.circuits.prune.drop_unneeded",
+        lambda measures, kept, target, progress, most: (
+            drop_unneeded(measures, kept, target, progress, most)
+            if most
+            else kept & (torch.arange(len(kept)) < len(kept) - 1)
+        ),
+    )
+    monkeypatch.setattr("sparse_circuits.circuits.prune.drop_unconnected", lambda evaluate, kept, target: kept)
+    kept = pruning._clean(torch.ones(evaluate.space.total, dtype=torch.bool))
+    assert 0 < int(kept.sum()) < 20
+    for node in kept.nonzero().squeeze(1).tolist():
+        fewer = kept.clone()
+        fewer[node] = False
+        assert evaluate(fewer) > config.target_loss
 
 
 def test_a_looser_target_needs_no_attention(quote_model, quote_task, quote_means) -> None:
