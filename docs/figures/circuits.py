@@ -49,20 +49,18 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
     shutil.rmtree(out, ignore_errors=True)
     lines = []
     for task in TASKS:
-        results = {
-            float(path.parent.name.split("-")[1]): json.loads(path.read_text())
-            for path in (sweep / task).glob("learned-*-seed0/result.json")
-        }
-        reached = [each for each in sorted(results) if each >= target and results[each]["status"] == "found"]
+        files = (sweep / task).glob("learned-*-seed0/result.json")
+        read = [(path.parent, json.loads(path.read_text())) for path in files]
+        results = {result["settings"]["config"]["target_loss"]: (folder, result) for folder, result in read}
+        reached = [each for each in sorted(results) if each >= target and results[each][1]["status"] == "found"]
         if not reached:
-            losses = [result["model_loss"] for result in results.values() if "model_loss" in result]
-            skipped = [result["reason"] for result in results.values() if "reason" in result]
+            losses = [result["model_loss"] for _, result in results.values() if "model_loss" in result]
+            skipped = [result["reason"] for _, result in results.values() if "reason" in result]
             why = f"not reached: the model's own loss there is {losses[0]:.3f}" if losses else "not looked for"
             why = skipped[0] if skipped else why
             lines.append(f"| {task} | | | | | | {why} |")
             continue
-        found = sweep / task / f"learned-{reached[0]:g}-seed0"
-        circuit = Circuit.load(found, model)
+        circuit = Circuit.load(results[reached[0]][0], model)
         if circuit.size > LARGEST:
             why = f"no small circuit found: {circuit.size:,} nodes, {len(circuit.edges):,} edges"
             lines.append(f"| {task} | | | | | | {why} |")

@@ -126,12 +126,12 @@ class Evaluator:
     def under(self, calibration: Calibration) -> "Evaluator":
         """The same question with this scale and shift of the logits for all choices: what was fitted elsewhere."""
         other = copy.copy(self)
-        other._calibration = calibration
+        other.calibrated, other._calibration = True, calibration
         return other
 
     def __call__(self, kept: Mask, limit: float = math.inf) -> float:
         """Mean -log p(right) in nats with only `kept` alive; infinity as soon as it is sure to be above `limit`."""
-        if self.calibrated or self._calibration is not None:
+        if self.calibrated:
             found = self.logits(kept)
             calibration = self._calibration or calibrate(found, self.examples)
             return float(calibration.losses(found, self.examples).mean())
@@ -180,7 +180,7 @@ class Evaluator:
         """Add the gradient of the loss under `tap` to whatever it depends on."""
         losses, count = task_losses, len(self.examples.last)
         batches = rows_by_length(self.examples.last)
-        if self.calibrated or self._calibration is not None:
+        if self.calibrated:
             # Near the best scale and shift these count for little, to first order. Its rows have to stay in order.
             calibration = self._calibration
             if calibration is None:

@@ -50,7 +50,7 @@ def _left(share: float) -> str:
 
 
 def _ablated(subject: Subject, kind: Kind) -> Row:
-    pairs = subject.losses(subject.measure(subject.kept, kind, edges=True), circuit=True)
+    pairs = subject.losses(subject.measure(subject.kept, kind, edges=True), calibration=subject.applied("circuit"))
     empty = subject.losses(subject.measure(subject.state("empty"), kind))
     start = f"With the removed nodes {TITLES[kind]} instead, the circuit's loss is"
     return _row(subject, f"ablation_{kind}", f"{kind} ablation", start, pairs, data={"empty": float(empty.mean())})
@@ -59,7 +59,7 @@ def _ablated(subject: Subject, kind: Kind) -> Row:
 def _norm(subject: Subject) -> Row:
     """The final norm the other way than in pruning."""
     norm: Norm = "live" if subject.norm == "frozen" else "frozen"
-    pairs = subject.losses(subject.measure(subject.kept, norm=norm, edges=True), circuit=True)
+    pairs = subject.losses(subject.measure(subject.kept, norm=norm, edges=True), calibration=subject.applied("circuit"))
     by = {"frozen": "what it does in the model", "live": "the circuit's own scale"}[norm]
     start = f"With the final norm dividing by {by}, the circuit's loss is"
     return _row(subject, f"{norm}_norm", f"final norm {norm}", start, pairs)
@@ -68,7 +68,10 @@ def _norm(subject: Subject) -> Row:
 def _restored(subject: Subject, share: float) -> Row:
     generator = subject.generator(f"restored {share}")
     draws = [
-        subject.losses(subject.measure(restored(subject.kept, share, generator), edges=True), circuit=True)
+        subject.losses(
+            subject.measure(restored(subject.kept, share, generator), edges=True),
+            calibration=subject.applied("circuit"),
+        )
         for _ in range(subject.budget.restorations)
     ]
     means = [float(each.mean()) for each in draws]
@@ -88,7 +91,7 @@ def _worst(subject: Subject) -> Row:
     split = "calibrate" if "calibrate" in subject.task.splits else "report"
     kept = worst_restored(subject.evaluator(split, edges=True), subject.kept, count)
     back = int(kept.sum()) - int(subject.kept.sum())
-    pairs = subject.losses(subject.measure(kept, edges=True), circuit=True)
+    pairs = subject.losses(subject.measure(kept, edges=True), calibration=subject.applied("circuit"))
     start = (
         f"With up to {WORST:.0%} of the removed nodes back, chosen to do harm (a search took {back} of {count}), the "
         "loss is"

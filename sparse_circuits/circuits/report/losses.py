@@ -61,7 +61,7 @@ def _split(subject: Subject, split: str, table: dict[str, dict[str, list[float]]
 
 
 def _empty(subject: Subject) -> Row:
-    calibration = subject.fitted(subject.state("empty"))
+    calibration = subject.applied("empty")
     pairs = subject.losses(subject.logits("report", "empty"), calibration=calibration)
     value, (low, high) = float(pairs.mean()), subject.interval(pairs)
     target = subject.config.target_loss

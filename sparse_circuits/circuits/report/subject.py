@@ -70,6 +70,7 @@ class Subject:
         self.evaluator = cache(self._evaluator)
         self.logits = cache(self._logits)
         self.odds = cache(self._odds)
+        self.applied = cache(self._applied)
         self.weights = cache(self._weights)
 
     def generator(self, name: str) -> torch.Generator:
@@ -144,10 +145,11 @@ class Subject:
         own = self.circuit.calibration
         return self._fitted(self.kept, edges=True) if own is None else own
 
-    @property
-    def applied(self) -> Calibration | None:
-        """What the circuit is judged with: its calibration, where its target was one of calibrated loss."""
-        return self.calibration if self.config.calibrated else None
+    def _applied(self, name: State) -> Calibration | None:
+        """What circuit and empty circuit are judged with, where the circuit's target was one of calibrated loss."""
+        if name == "empty":
+            return self.fitted(self.state(name))
+        return self.calibration if name == "circuit" and self.config.calibrated else None
 
     def fitted(self, kept: Bool[Tensor, "nodes"]) -> Calibration | None:
         """What other nodes than the circuit's are judged with: a calibration of their own, where it has one applied."""
@@ -166,32 +168,24 @@ class Subject:
 
     def _odds(self, split: str, name: State) -> Float[Tensor, "rows"]:
         """Log-odds of the right answer in a state, those of circuit and empty circuit as they are judged."""
-        calibration = None
-        if name == "circuit":
-            calibration = self.applied
-        elif name == "empty":
-            calibration = self.fitted(self.state("empty"))
-        return odds_under(calibration, self.logits(split, name), self.examples(split))
+        return odds_under(self.applied(name), self.logits(split, name), self.examples(split))
 
     def losses(
         self,
         logits: Float[Tensor, "rows V"],
         split: str = "report",
-        circuit: bool = False,
         calibration: Calibration | None = None,
     ) -> Float[Tensor, "pairs"]:
-        """-log p(right) of each pair, the mean of its sides, in nats; with logits scaled and shifted by `calibration`.
-
-        Logits of the `circuit`, whole or changed, are calibrated as it is, where its target was one of calibrated loss.
-        """
-        calibration = self.applied if circuit else calibration
+        """-log p(right) of each pair, the mean of its sides, in nats; of logits scaled and shifted by `calibration`."""
         if calibration is not None:
             return by_pair(calibration.losses(logits.cpu(), self.examples(split).to("cpu")))
         return by_pair(task_losses(logits, self.examples(split)))
 
     def loss(self, name: State, split: str = "report") -> float:
         """The mean loss in a state."""
-        return float(self.losses(self.logits(split, name), split, circuit=name == "circuit").mean())
+        return float(
+            self.losses(self.logits(split, name), split, self.applied(name) if name == "circuit" else None).mean()
+        )
 
     def interval(self, pairs: Float[Tensor, "pairs"], split: str = "report") -> Interval:
         """The bootstrap interval of the mean of `pairs`."""

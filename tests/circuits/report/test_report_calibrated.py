@@ -101,8 +101,8 @@ def test_fits_are_on_as_many_pairs_as_the_circuits_own(circuit: Circuit) -> None
     assert len(part.examples("calibrate")) == 2
     for fit in (lambda subject: subject.calibration, lambda subject: subject.fitted(subject.kept)):
         assert fit(part) == fit(whole)
-    assert Subject(of(circuit, False), QUICK).applied is None
+    assert Subject(of(circuit, False), QUICK).applied("circuit") is None
     assert Subject(of(circuit, False), QUICK).fitted(whole.kept) is None
     # A circuit that brings no calibration is judged with one that is fitted to it.
-    assert whole.applied is whole.calibration
-    assert whole.applied is not None
+    assert whole.applied("circuit") is whole.calibration
+    assert whole.applied("circuit") is not None
