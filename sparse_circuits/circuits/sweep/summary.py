@@ -1,5 +1,7 @@
 """What the circuits of a sweep say together: sizes and their ratios, over tasks.
 
+A circuit found for one target meets every larger one, too: what counts at a target is the smallest circuit that the
+sweep found for it or for a smaller target, from the same seed.
 Of several seeds the geometric mean of max(1, edges) stands for a task; a task counts as reached if all its seeds led to
 a circuit, since those that did may be the ones with small circuits. Over tasks: the geometric mean of that, over the
 tasks that all compared models and methods reach at this target, with how many that is. Ratios are taken task by task.
@@ -158,13 +160,31 @@ class Sweep:
         return list(dict.fromkeys(row.task for row in self.rows))
 
     @cached_property
+    def least(self) -> dict[tuple[Series, str, int, float], Row]:
+        """By series, task, seed and target: the row that counts there, of those for it and for smaller targets.
+
+        The one with the fewest edges; among equals that of the largest target. Where no circuit is known, its own row.
+        """
+        by_place: dict[tuple[Series, str, int], list[Row]] = {}
+        for row in self.rows:
+            by_place.setdefault((Series(row.model, row.method), row.task, row.seed), []).append(row)
+        least: dict[tuple[Series, str, int, float], Row] = {}
+        for place, rows in by_place.items():
+            best: Row | None = None
+            for row in sorted(rows, key=lambda row: row.target):
+                if row.edges is not None and (best is None or best.edges is None or row.edges <= best.edges):
+                    best = row
+                least[*place, row.target] = row if best is None else best
+        return least
+
+    @cached_property
     def _logs(self) -> dict[tuple[Series, float], dict[str, list[float]]]:
         """By series, target and task: the logarithm of every seed's max(1, edges), NaN where it led to no circuit."""
         logs: dict[tuple[Series, float], dict[str, list[float]]] = {}
-        for row in self.rows:
-            by_task = logs.setdefault((Series(row.model, row.method), row.target), {})
+        for (series, task, _, target), row in self.least.items():
+            by_task = logs.setdefault((series, target), {})
             log = math.nan if row.edges is None else math.log(max(1, row.edges))
-            by_task.setdefault(row.task, []).append(log)
+            by_task.setdefault(task, []).append(log)
         return logs
 
     @cached_property

@@ -11,6 +11,7 @@ from sparse_circuits.circuits.intervals import Measured
 from sparse_circuits.circuits.sweep.config import exact
 from sparse_circuits.circuits.sweep.summary import Series, Sweep, short
 
+STRICTER = "*"
 SIGNS = {"not reached": "-", "skipped": "skipped", "failed": "failed"}
 
 
@@ -59,10 +60,16 @@ def _sizes(found: Sweep) -> Table:
 def _tasks(found: Sweep) -> Table:
     several = len(found.series) > 1
     caption = " / ".join(map(str, found.series)) if several else ""
-    caption = "; ".join([*([caption] if caption else []), "-: the model's own loss is above the target"])
-    table = new_table("edges by task", ("task", *(exact(target) for target in found.targets)), caption)
-    for task in found.tasks:
-        cells = (" / ".join(_cell(found, series, task, target) for series in found.series) for target in found.targets)
+    rows = [
+        [" / ".join(_cell(found, series, task, target) for series in found.series) for target in found.targets]
+        for task in found.tasks
+    ]
+    notes = [caption] if caption else []
+    notes.append("-: the model's own loss is above the target")
+    if any(STRICTER in cell for row in rows for cell in row):
+        notes.append(f"{STRICTER}: found for a smaller target")
+    table = new_table("edges by task", ("task", *(exact(target) for target in found.targets)), "; ".join(notes))
+    for task, cells in zip(found.tasks, rows, strict=True):
         table.add_row(task, *cells)
     return table
 
@@ -70,10 +77,12 @@ def _tasks(found: Sweep) -> Table:
 def _cell(found: Sweep, series: Series, task: str, target: float) -> str:
     """The edges, of several seeds their mean, or why a seed led to no circuit."""
     place = (series, task, target)
-    rows = [row for row in found.rows if (Series(row.model, row.method), row.task, row.target) == place]
+    seeds = [row.seed for row in found.rows if (Series(row.model, row.method), row.task, row.target) == place]
+    rows = [found.least[series, task, seed, target] for seed in seeds]
     missing = [row.status for row in rows if row.edges is None]
     if missing:
         return SIGNS[missing[0]]
-    if len(rows) == 1:
-        return f"{rows[0].edges:,}"
-    return f"{found.edges(series, target)[task]:,.0f}" if rows else ""
+    if not rows:
+        return ""
+    edges = f"{rows[0].edges:,}" if len(rows) == 1 else f"{found.edges(series, target)[task]:,.0f}"
+    return edges + STRICTER * any(row.target != target for row in rows)

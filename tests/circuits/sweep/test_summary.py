@@ -140,3 +140,44 @@ def test_the_plot_has_a_mark_for_each_size() -> None:
     assert across == sorted(across)  # smaller targets lie to the right
     squares = [each for each in drawn.iter("{http://www.w3.org/2000/svg}polygon") if len(each)]
     assert float(squares[0].get("points", "").split()[0].split(",")[1]) < float(circles[0].get("cy", ""))
+
+
+def test_a_circuit_for_a_smaller_target_meets_a_larger_one_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """By seed: what counts at a target is the smallest found for it or below; what is found above it does not."""
+    found = Sweep(
+        [
+            row("sparse", "one", 84, target=0.5),
+            row("sparse", "one", 30, target=0.1),
+            row("sparse", "one", 54, target=0.05),
+            row("sparse", "two", 4, target=0.5),
+            row("sparse", "two", 9, target=0.1),
+            row("sparse", "two", None, target=0.05),
+            row("dense", "one", 60, target=0.5),
+            row("dense", "one", 60, target=0.1),
+            replace(row("dense", "two", None, target=0.5), status="failed", reason="went to NaN"),
+            row("dense", "two", 16, target=0.1),
+        ]
+    )
+    assert found.edges(SPARSE, 0.5) == pytest.approx({"one": 30, "two": 4})
+    assert found.edges(SPARSE, 0.1) == pytest.approx({"one": 30, "two": 9})
+    assert found.edges(SPARSE, 0.05) == pytest.approx({"one": 54})
+    assert found.edges(DENSE, 0.5) == pytest.approx({"one": 60, "two": 16})
+    assert found.least[SPARSE, "one", 0, 0.5].target == 0.1
+    assert found.least[DENSE, "one", 0, 0.5].target == 0.5  # among equals the one that was asked for
+    assert found.ratio(SPARSE, DENSE, 0.5).times.value == pytest.approx(math.sqrt(60 / 30 * 16 / 4))
+    print_sweep(found)
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.split() for line in lines if line.split()[:1] in (["one"], ["two"])]
+    assert told == [
+        ["one", "30*", "/", "60", "30", "/", "60", "54", "/"],
+        ["two", "4", "/", "16*", "9", "/", "16", "-", "/"],
+    ]
+    assert "*: found for a smaller target" in " ".join(" ".join(lines).split())
+    assert [each["edges"] for each in to_json(found)["results"]][:3] == [84, 30, 54]  # as each was found
+
+
+def test_seeds_do_not_lend_each_other_circuits() -> None:
+    rows = [row("m", "one", edges, target, seed) for seed, target, edges in ((0, 0.5, 9), (0, 0.1, 3), (1, 0.5, 27))]
+    found = Sweep([*rows, row("m", "one", None, 0.1, 1)])
+    assert found.edges(found.series[0], 0.5) == {"one": pytest.approx(9)}
+    assert found.edges(found.series[0], 0.1) == {}
