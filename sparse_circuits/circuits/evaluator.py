@@ -1,6 +1,6 @@
 """The task loss of any choice of nodes on fixed examples, under whatever becomes of the others.
 
-Few nodes among held ones are evaluated folded (`folded`), which takes a fraction of the time; anything else by the
+Few nodes are evaluated folded (`folded`, `folded_resampled`), which takes a fraction of the time; anything else by the
 model's forward pass.
 """
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
 from sparse_circuits.circuits.calibration import Calibration, calibrate
 from sparse_circuits.circuits.folded import Folds, folds, wanted
+from sparse_circuits.circuits.folded_resampled import resampled_folds
 from sparse_circuits.circuits.logits import (
     RowTap,
     batches_of_logits,
@@ -43,8 +44,10 @@ ROUNDING = 1e-5
 class _Shared:
     """What evaluators of one model have in common, made when it is needed."""
 
-    def __init__(self, model: GPT, held: Float[Tensor, "nodes"], examples: Examples):
-        self._model, self._held, self._examples = model, held, examples
+    def __init__(
+        self, model: GPT, held: Float[Tensor, "nodes"], examples: Examples, others: Counterparts | None = None
+    ):
+        self._model, self._held, self._examples, self._others = model, held, examples, others
         self._made: tuple[State, Folds | None, Nearby | None] | None = None
         self.batches = torch.arange(len(examples.last)).split(ROWS)
         """Always of the same rows: in other company a row's logits would be other to the last bit."""
@@ -58,10 +61,15 @@ class _Shared:
             return None
         made = self._made
         if made is None or not made[0].is_current():
-            found = folds(self._model, self._held)
+            found = self._fold()
             made = self._made = State(self._model), found, None if found is None else Nearby(found, self._examples)
         _, found, nearby = made
         return None if found is None or nearby is None else (found, nearby)
+
+    def _fold(self) -> Folds | None:
+        if self._others is None:
+            return folds(self._model, self._held)
+        return resampled_folds(self._model, self._held, self._others, self._examples)
 
     def found(self, losses: Float[Tensor, " rows"]) -> None:
         """Remember what is hard."""
@@ -99,7 +107,7 @@ class Evaluator:
         self.held = held.to(self.device)
         self.others, self.scales, self.calibrated = others, scales, calibrated
         self._calibration: Calibration | None = None
-        self._shared = _Shared(model, self.held, examples)
+        self._shared = _Shared(model, self.held, examples, others)
 
     @property
     def model(self) -> GPT:
@@ -113,7 +121,7 @@ class Evaluator:
         other = copy.copy(self)
         other._whole = other._twin = twin
         other.dropped = ()
-        other._shared = _Shared(twin, self.held, self.examples)
+        other._shared = _Shared(twin, self.held, self.examples, self.others)
         return other
 
     def without(self, dropped: Iterable[Link]) -> "Evaluator":
@@ -150,7 +158,7 @@ class Evaluator:
 
     def _batches(self, kept: Mask) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers of rows, and their logits at the last prompt tokens."""
-        if self.others is None and self.scales is None and self._whole.standing_tap is None:
+        if self.scales is None and self._whole.standing_tap is None:
             found = self._shared.folds
             if found is not None and found[0].suits(kept):
                 rows = [self._shared.batches[number] for number in self._shared.hardest_first]

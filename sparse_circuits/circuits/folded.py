@@ -32,6 +32,8 @@ from sparse_circuits.linear import Linear
 from sparse_circuits.model import GPT, Attention, Block
 from sparse_circuits.tasks import Examples
 
+Cuts = Sequence[tuple[int, int]]
+"""Edges that are cut in one matrix, as (output, input)."""
 PART = 1 / 12
 """Of the nodes; with more kept, the ordinary forward pass is as fast."""
 MOST_BYTES = 256 << 20
@@ -40,8 +42,13 @@ MOST_BYTES = 256 << 20
 
 def folds(model: GPT, held: Float[Tensor, "nodes"]) -> "Folds | None":
     """What can be added up beforehand; None where the model is not known well enough, or anything is not finite."""
-    known = is_known(model) and all(bool(each.detach().isfinite().all()) for each in (held, *weights(model)))
-    return Folds(model, held) if known and wanted(model) else None
+    return Folds(model, held) if known(model, held) else None
+
+
+def known(model: GPT, held: Float[Tensor, "nodes"]) -> bool:
+    """Whether compiled code can do what the model does."""
+    finite = all(bool(each.detach().isfinite().all()) for each in (held, *weights(model)))
+    return is_known(model) and finite and wanted(model)
 
 
 def wanted(model: GPT) -> bool:
@@ -54,7 +61,7 @@ class Folds:
 
     def __init__(self, model: GPT, held: Float[Tensor, "nodes"]):
         self.model, self.space, self.held = model, NodeSpace(model.config), held.float()
-        self.layers = [_Layer(self, number, block) for number, block in enumerate(model.blocks)]
+        self.layers = [self.layer(number, block) for number, block in enumerate(model.blocks)]
         self.wte = model.wte.weight.detach().contiguous()
         positions = model.config.positions
         self.wpe = model.wpe.weight.detach().contiguous() if positions == "learned" else None
@@ -67,13 +74,21 @@ class Folds:
         """Whether `kept` are few enough for this to be the faster way."""
         return int(kept.sum()) <= PART * self.space.total
 
+    def layer(self, number: int, block: Block) -> "Layer":
+        """What one block brings."""
+        return Layer(self, number, block)
+
+    def table(self) -> Table:
+        """One to be filled in."""
+        return Table(self.model, self.wte, self.wpe)
+
     def fold(self, kept: Bool[Tensor, "nodes"], dropped: Iterable[Link], longest: int) -> Table:
         """What is left of the model with only `kept` alive, for prompts of at most `longest` tokens.
 
         Args:
             dropped: edges that carry what their source is held at.
         """
-        table = Table(self.model, self.wte, self.wpe)
+        table = self.table()
         cuts: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for source, target in sorted(set(dropped)):
             name, row = place(self.model, target)
@@ -119,7 +134,7 @@ class Folds:
         return found
 
 
-class _Columns:
+class Columns:
     """One matrix: what it makes of held inputs, and its columns."""
 
     def __init__(self, layer: Linear, held: Float[Tensor, "inputs"]):
@@ -136,11 +151,11 @@ class _Columns:
         assert self.layer.matrix is not None
         return self.layer.matrix.transposed().rows(channels)
 
-    def split(self, channels: Tensor, cuts: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    def split(self, channels: Tensor, cuts: Cuts) -> tuple[Tensor, Tensor]:
         """The columns of the kept inputs, and the sum of what all else brings.
 
         Args:
-            cuts: (output, input) pairs through which kept inputs bring what they are held at.
+            cuts: where kept inputs bring what they are held at.
         """
         found = self.of(channels)
         rest = self.total - found.double().T @ self.held[channels].double()
@@ -153,7 +168,7 @@ class _Columns:
         return found, rest
 
 
-class _Layer:
+class Layer:
     """One block."""
 
     def __init__(self, whole: Folds, number: int, block: Block):
@@ -163,10 +178,10 @@ class _Layer:
         self.positions = [
             None if table is None else normed(getattr(block, name), table).detach() for name in ("ln_p1", "ln_p2")
         ]
-        self.c_attn = _Columns(block.attn.c_attn, self._held("attn.act_in"))
-        self.c_fc = _Columns(block.mlp.c_fc, self._held("mlp.act_in"))
-        self.c_proj = _Columns(block.mlp.c_proj, self._held("mlp.post_act"))
-        self.out = _Columns(block.attn.c_proj, self._held("attn.v"))
+        self.c_attn = Columns(block.attn.c_attn, self._held("attn.act_in"))
+        self.c_fc = Columns(block.mlp.c_fc, self._held("mlp.act_in"))
+        self.c_proj = Columns(block.mlp.c_proj, self._held("mlp.post_act"))
+        self.out = Columns(block.attn.c_proj, self._held("attn.v"))
         self._fold_heads(block.attn)
 
     def _held(self, site: str) -> Tensor:
@@ -195,17 +210,16 @@ class _Layer:
         self._fold_writes(table, 0, kept, "attn.resid_delta")
         self._fold_writes(table, columns.MLP, kept, "mlp.resid_delta")
         if table.lines[number, columns.ACTS]:
-            self._fold_reads(table, 0, kept, self.c_attn, cuts[f"{name}.attn.c_attn"])
-            self._fold_attention(table, kept, cuts[f"{name}.attn.c_proj"], longest)
+            self._fold_reads(table, 0, kept)
+            self._fold_projections(table, self._kept(kept, "attn.act_in"), cuts[f"{name}.attn.c_attn"])
+            heads = self._fold_heads_alive(table, kept, cuts[f"{name}.attn.c_proj"])
+            self._fold_mixed(table, heads, self._kept(kept, "attn.v"), cuts[f"{name}.attn.c_proj"], longest)
         if table.lines[number, columns.MLP + columns.ACTS]:
-            base = self._fold_reads(table, columns.MLP, kept, self.c_fc, cuts[f"{name}.mlp.c_fc"])
-            relu = self.whole.model.config.activation == "relu"
-            table.put(number, columns.AT_REST, base.relu() if relu else nn.functional.gelu(base))
+            self._fold_reads(table, columns.MLP, kept)
+            self._fold_hidden(table, self._kept(kept, "mlp.act_in"), cuts[f"{name}.mlp.c_fc"])
             neurons = self._kept(kept, "mlp.post_act")
             self._put_channels(table, columns.NEURONS, neurons)
-            found, rest = self.c_proj.split(neurons, cuts[f"{name}.mlp.c_proj"])
-            table.put(number, columns.NEURON_BRINGS, found)
-            table.put(number, columns.MLP_REST, rest.float())
+            self._fold_neurons(table, neurons, cuts[f"{name}.mlp.c_proj"])
 
     def _put_channels(self, table: Table, column: int, channels: Tensor) -> None:
         """A count and, in the next column, which."""
@@ -215,43 +229,50 @@ class _Layer:
     def _fold_writes(self, table: Table, first: int, kept: Tensor, site: str) -> None:
         written = self._kept(kept, site)
         self._put_channels(table, first + columns.WRITES, written)
-        table.put(self.number, first + columns.HELD, self._held(site).index_fill(0, written, 0.0))
+        self._put_written(table, first, site, written)
         table.lines[self.number, first + columns.ACTS] = len(written) > 0
 
-    def _fold_reads(
-        self, table: Table, first: int, kept: Tensor, matrix: _Columns, cuts: Sequence[tuple[int, int]]
-    ) -> Tensor:
-        """What a sublayer reads and the matrix behind it; returns what the rest brings to that."""
+    def _put_written(self, table: Table, first: int, site: str, written: Tensor) -> None:
+        """What is written where nothing is kept, without what is."""
+        table.put(self.number, first + columns.HELD, self._held(site).index_fill(0, written, 0.0))
+
+    def _fold_reads(self, table: Table, first: int, kept: Tensor) -> None:
+        """What a sublayer reads."""
         norm = cast("nn.RMSNorm | nn.LayerNorm", self.block.ln_2 if first else self.block.ln_1)
-        read = self._kept(kept, "mlp.act_in" if first else "attn.act_in")
-        self._put_channels(table, first + columns.READS, read)
+        self._put_channels(table, first + columns.READS, self._kept(kept, "mlp.act_in" if first else "attn.act_in"))
         table.put(self.number, first + columns.NORM, norm.weight.detach())
         table.put(self.number, first + columns.NORM_BIAS, getattr(norm, "bias", None))
         table.put(self.number, first + columns.POSITIONS, self.positions[1 if first else 0])
-        found, rest = matrix.split(read, cuts)
-        base = rest.float()
-        table.put(self.number, first + columns.SPREAD, found)
-        table.put(self.number, first + columns.BASE, base)
-        return base
 
-    def _fold_attention(self, table: Table, kept: Tensor, cuts: Sequence[tuple[int, int]], longest: int) -> None:
-        number, d_head = self.number, self.whole.model.config.head_width
+    def _fold_projections(self, table: Table, read: Tensor, cuts: Cuts) -> None:
+        """The matrix from what attention reads to q, k and v."""
+        found, rest = self.c_attn.split(read, cuts)
+        table.put(self.number, columns.SPREAD, found)
+        table.put(self.number, columns.BASE, rest.float())
+        for name, held_at in zip("qkv", (columns.Q_HELD, columns.K_HELD, columns.V_HELD), strict=True):
+            table.put(self.number, held_at, self._held(f"attn.{name}"))
+
+    def _fold_heads_alive(self, table: Table, kept: Tensor, cuts: Cuts) -> list[int]:
+        """The heads that are not constant."""
+        d_head = self.whole.model.config.head_width
         alive: set[int] = set()
-        sites = ((columns.Q, columns.Q_HELD), (columns.K, columns.K_HELD), (columns.V, columns.V_HELD))
-        for name, (place_of, held_at) in zip("qkv", sites, strict=True):
+        for name, place_of in zip("qkv", (columns.Q, columns.K, columns.V), strict=True):
             channels = self._kept(kept, f"attn.{name}")
             self._put_channels(table, place_of, channels)
-            table.put(number, held_at, self._held(f"attn.{name}"))
             alive |= {channel // d_head for channel in channels.tolist()}
         # A cut channel brings its held value whatever its head weighs, so its head is no constant.
         heads = sorted(alive | {channel // d_head for _, channel in cuts})
         self._put_channels(table, columns.HEADS, torch.tensor(heads, dtype=torch.int64))
         sink = self.block.attn.sink_logit
-        table.put(number, columns.SINK, None if sink is None else sink.detach())
+        table.put(self.number, columns.SINK, None if sink is None else sink.detach())
+        return heads
+
+    def _fold_mixed(self, table: Table, heads: list[int], values: Tensor, cuts: Cuts, longest: int) -> None:
+        """What heads make of values, kept ones and others, and the matrix behind it."""
+        number, d_head = self.number, self.whole.model.config.head_width
         slot = {head: i for i, head in enumerate(heads)}
         brings = self.brings[heads]
         rest = self.rest[:longest] - self.weight[:longest, heads] @ brings
-        values = self._kept(kept, "attn.v")
         found, held = self.out.of(values), self.out.held.double()
         position = {channel: i for i, channel in enumerate(values.tolist())}
         for channel, i in position.items():
@@ -263,6 +284,22 @@ class _Layer:
                 found[position[channel], row] = 0.0
             else:
                 brings[slot[channel // d_head], row] -= brought
+        self._put_channels(table, columns.MIXES, values)
         table.put(number, columns.HEAD_BRINGS, brings.float())
         table.put(number, columns.VALUE_BRINGS, found)
         table.put(number, columns.REST, rest.float())
+
+    def _fold_hidden(self, table: Table, read: Tensor, cuts: Cuts) -> None:
+        """The matrix from what the MLP reads to its neurons."""
+        found, rest = self.c_fc.split(read, cuts)
+        base = rest.float()
+        table.put(self.number, columns.MLP + columns.SPREAD, found)
+        table.put(self.number, columns.MLP + columns.BASE, base)
+        relu = self.whole.model.config.activation == "relu"
+        table.put(self.number, columns.AT_REST, base.relu() if relu else nn.functional.gelu(base))
+
+    def _fold_neurons(self, table: Table, neurons: Tensor, cuts: Cuts) -> None:
+        """The matrix from neurons to what the MLP writes."""
+        found, rest = self.c_proj.split(neurons, cuts)
+        table.put(self.number, columns.NEURON_BRINGS, found)
+        table.put(self.number, columns.MLP_REST, rest.float())

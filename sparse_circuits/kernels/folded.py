@@ -20,7 +20,7 @@ from sparse_circuits.kernels.kept import Loops
 loops = Loops("folded_loops")
 _JOB = job_type(
     "table kept tokens last wte wpe residuals layers d_model d_position heads d_head mlp width longest most_heads "
-    "scheme centred gelu relu_stream rows places streams all_rows enter store",
+    "scheme centred gelu relu_stream rows places starts streams all_rows enter store",
     "epsilon",
 )
 
@@ -50,6 +50,8 @@ class Table:
     """The `GPT`."""
     wte: Float[Tensor, "V D"]
     wpe: Float[Tensor, "T D"] | None
+    starts: Int64[Tensor, "rows"] | None = None
+    """Where what is held differs from place to place: of each row of the examples the place of its first token."""
     lines: np.ndarray = field(init=False)
     owned: list[Tensor] = field(default_factory=list)
 
@@ -78,7 +80,7 @@ class Table:
 
         Args:
             streams: of all rows, from which to begin, or to which to write.
-            rows: which of those rows these are.
+            rows: which of all rows these are; needed with `streams` and with `starts`.
             enter: the sublayer to begin at, with its stream among `streams`.
             store: write `streams`.
         """
@@ -93,6 +95,7 @@ class Table:
             wpe=at(self.wpe),
             residuals=at(residuals),
             rows=at(rows),
+            starts=at(self.starts),
             places=at(None if streams is None else streams.places),
             streams=at(None if streams is None else streams.values),
             all_rows=0 if streams is None else streams.values.shape[1],

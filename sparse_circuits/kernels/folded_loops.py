@@ -7,6 +7,10 @@ Everything that is held is a constant and has been added up beforehand, so that 
 3. attention for heads with a kept q, k or v channel only.
 In the last layer only the last token asks.
 
+What is held may differ from place to place (a position of a prompt), as where removed nodes take the values of another
+prompt. Then the constants are lines of one for each place, what the kept nodes would be there is part of them, and
+channels bring what they are beyond that.
+
 Where the streams of another choice of nodes are kept, one that differs from it only after some sublayer begins there.
 
 A kept channel stays if fewer than k others are larger, or as large and before it: for a few channels counting is
@@ -40,6 +44,9 @@ from sparse_circuits.kernels.folded_table import (
     HEAD_BRINGS,
     HEADS,
     HELD,
+    IN_CUTS,
+    MIXED,
+    MIXES,
     MLP,
     MLP_REST,
     NEURON,
@@ -47,9 +54,12 @@ from sparse_circuits.kernels.folded_table import (
     NEURONS,
     NORM,
     NORM_BIAS,
+    OUT_CUTS,
+    OUT_THERE,
     POSITIONS,
     Q_HELD,
     READ,
+    READ_THERE,
     READS,
     REST,
     SINK,
@@ -112,8 +122,32 @@ def _copy(source, n, y):
 
 @njit
 @no_type_check
-def _read(job, line, stream, t, k, guesses, place, row, keys, found):
-    """The kept channels that a sublayer reads at position t."""
+def _less(there, p, n, channels, count, found):
+    """found -= what the channels would be at place p, where that is told apart."""
+    if there != 0:
+        x, which = pointer(there + FLOAT * p * n, _ZERO), pointer(channels, np.int32(0))
+        for i in range(count):
+            found[i] -= x[which[i]]
+
+
+@njit
+@no_type_check
+def _cut(line, cuts, there, p, n, y):
+    """Let cut edges carry what they are to, instead of what their source would be at place p."""
+    if line[cuts] != 0:
+        x, ends, values = (
+            pointer(there + FLOAT * p * n, _ZERO),
+            pointer(line[cuts + 1], np.int32(0)),
+            pointer(line[cuts + 2], _ZERO),
+        )
+        for i in range(line[cuts]):
+            y[ends[2 * i]] += values[2 * i] * (values[2 * i + 1] - x[ends[2 * i + 1]])
+
+
+@njit
+@no_type_check
+def _read(job, line, stream, t, p, k, guesses, place, row, keys, found):
+    """The kept channels that a sublayer reads at position t, place p."""
     d_model, read = job.d_model, job.d_model + job.d_position
     norm_row(line[NORM], line[NORM_BIAS], job.centred, job.epsilon, stream, d_model, row)
     if job.d_position != 0:
@@ -121,15 +155,18 @@ def _read(job, line, stream, t, k, guesses, place, row, keys, found):
         for j in range(job.d_position):
             row[d_model + j] = positions[j]
     _stay(row, read, k, line[READ], line[READS], guesses, place, keys, found)
+    _less(line[READ_THERE], p, read, line[READ], line[READS], found)
 
 
 @njit
 @no_type_check
-def _write(job, line, row, k, k_stream, guesses, place, place_stream, keys, found, stream):
-    """Add what a sublayer writes, of which `row` is all before AbsTopK, to the stream."""
-    d_model, held, channel = job.d_model, pointer(line[HELD], _ZERO), pointer(line[WRITTEN], np.int32(0))
+def _write(job, line, row, p, k, k_stream, guesses, place, place_stream, keys, found, stream):
+    """Add what a sublayer writes at place p, of which `row` is all before AbsTopK, to the stream."""
+    d_model, channel = job.d_model, pointer(line[WRITTEN], np.int32(0))
+    held = pointer(line[HELD] + FLOAT * p * d_model, _ZERO)
     if line[ACTS]:
         _stay(row, d_model, k, line[WRITTEN], line[WRITES], guesses, place, keys, found)
+        _less(line[HELD] if job.starts != 0 else 0, p, d_model, line[WRITTEN], line[WRITES], found)
     for j in range(d_model):
         stream[j] += held[j]
     if line[ACTS]:
@@ -142,15 +179,16 @@ def _write(job, line, row, k, k_stream, guesses, place, place_stream, keys, foun
 
 @njit
 @no_type_check
-def _project(job, line, stream, t, asks, kept, guesses, space, slots, heads):
-    """q (where it asks), k and v of the heads that are not constant, at position t."""
+def _project(job, line, stream, t, p, asks, kept, guesses, space, slots, heads):
+    """q (where it asks), k and v of the heads that are not constant, at position t, place p."""
     row, keys, found, computed = space
-    _read(job, line, stream, t, kept[ATTN_IN], guesses, ATTN_IN, row, keys, found)
+    _read(job, line, stream, t, p, kept[ATTN_IN], guesses, ATTN_IN, row, keys, found)
     width = job.heads * job.d_head
-    _copy(line[BASE], 3 * width, computed)
+    _copy(line[BASE] + FLOAT * p * 3 * width, 3 * width, computed)
     for i in range(line[READS]):
         if found[i] != _ZERO:
             _add(line[SPREAD], i, 3 * width, found[i], computed)
+    _cut(line, IN_CUTS, line[READ_THERE], p, job.d_model + job.d_position, computed)
     for part in range(0 if asks else 1, 3):
         count, channel = line[Q + 2 * part], pointer(line[Q + 2 * part + 1], np.int32(0))
         if count == 0:
@@ -163,12 +201,13 @@ def _project(job, line, stream, t, asks, kept, guesses, space, slots, heads):
 
 @njit
 @no_type_check
-def _attend(job, line, t, heads, scores, row):
-    """Everything that attention writes at position t, before AbsTopK, to `row`."""
+def _attend(job, line, t, first, heads, scores, row):
+    """Everything that attention writes at position t, before AbsTopK, to `row`; `first` is the prompt's first place."""
     d_model, d_head, scale = job.d_model, job.d_head, np.float32(1 / np.sqrt(job.d_head))
     head, sink = pointer(line[HEAD], np.int32(0)), pointer(line[SINK], _ZERO)
-    count, channel = line[Q + 4], pointer(line[Q + 5], np.int32(0))
-    _copy(line[REST] + FLOAT * t * d_model, d_model, row)
+    count, channel, width = line[MIXES], pointer(line[MIXED], np.int32(0)), job.heads * job.d_head
+    there = pointer(line[OUT_THERE] + FLOAT * (first + t) * width, _ZERO)
+    _copy(line[REST] + FLOAT * (first + t) * d_model, d_model, row)
     value = 0
     for i in range(line[HEADS]):
         for s in range(t + 1):
@@ -180,65 +219,77 @@ def _attend(job, line, t, heads, scores, row):
         total = _ZERO
         for s in range(t + 1):
             total += scores[s]
-        _add(line[HEAD_BRINGS], i, d_model, total, row)
+        if line[HEAD_BRINGS] != 0:
+            _add(line[HEAD_BRINGS], i, d_model, total, row)
         while value < count and channel[value] // d_head == head[i]:
             mixed, c = _ZERO, channel[value] % d_head
             for s in range(t + 1):
                 mixed += scores[s] * heads[2, i, s, c]
+            if line[OUT_THERE] != 0:
+                mixed -= there[channel[value]]
             _add(line[VALUE_BRINGS], value, d_model, mixed, row)
             value += 1
+    _cut(line, OUT_CUTS, line[OUT_THERE], first + t, width, row)
 
 
 @njit
 @no_type_check
-def _attention(job, line, stream, length, asking, kept, guesses, space, slots, heads, scores):
+def _attention(job, line, stream, length, asking, first, kept, guesses, space, slots, heads, scores):
     """The attention sublayer, of which positions from `asking` on ask."""
     row, keys, found, _ = space
+    each = job.starts != 0
     if line[ACTS]:
         head = pointer(line[HEAD], np.int32(0))
         for i in range(line[HEADS]):
             slots[head[i]] = i
             for part in range(3):
-                held = pointer(line[Q_HELD + part] + FLOAT * head[i] * job.d_head, _ZERO)
                 for t in range(length):
+                    place = each * (first + t) * job.heads + head[i]
+                    held = pointer(line[Q_HELD + part] + FLOAT * place * job.d_head, _ZERO)
                     for c in range(job.d_head):
                         heads[part, i, t, c] = held[c]
         for t in range(length):
-            _project(job, line, stream[t], t, t >= asking, kept, guesses, space, slots, heads)
+            _project(job, line, stream[t], t, each * (first + t), t >= asking, kept, guesses, space, slots, heads)
     for t in range(asking, length):
         if line[ACTS]:
-            _attend(job, line, t, heads, scores, row)
-        k, k_stream = kept[ATTN_OUT], kept[POST_ATTN]
-        _write(job, line, row, k, k_stream, guesses, ATTN_OUT, POST_ATTN, keys, found, stream[t])
+            _attend(job, line, t, first, heads, scores, row)
+        k, k_stream, p = kept[ATTN_OUT], kept[POST_ATTN], each * (first + t)
+        _write(job, line, row, p, k, k_stream, guesses, ATTN_OUT, POST_ATTN, keys, found, stream[t])
 
 
 @njit
 @no_type_check
-def _mlp(job, line, stream, length, asking, kept, guesses, space):
+def _mlp(job, line, stream, length, asking, first, kept, guesses, space):
     """The MLP sublayer, at positions from `asking` on."""
     row, keys, found, computed = space
     for t in range(asking, length):
+        p = (job.starts != 0) * (first + t)
         if line[ACTS]:
-            _read(job, line, stream[t], t, kept[MLP_IN], guesses, MLP_IN, row, keys, found)
-            moved = False
+            _read(job, line, stream[t], t, p, kept[MLP_IN], guesses, MLP_IN, row, keys, found)
+            at_rest = line[AT_REST - MLP] != 0
+            if not at_rest:
+                _copy(line[BASE] + FLOAT * p * job.mlp, job.mlp, computed)
+                _cut(line, IN_CUTS, line[READ_THERE], p, job.d_model + job.d_position, computed)
             for i in range(line[READS]):
                 if found[i] != _ZERO:
-                    if not moved:
+                    if at_rest:
                         _copy(line[BASE], job.mlp, computed)
                     _add(line[SPREAD], i, job.mlp, found[i], computed)
-                    moved = True
-            if not moved:
+                    at_rest = False
+            if at_rest:
                 _copy(line[AT_REST - MLP], job.mlp, computed)
             else:
                 activate(computed, job.mlp, job.gelu)
             count = line[NEURONS - MLP]
             _stay(computed, job.mlp, kept[NEURON_PLACE], line[NEURON - MLP], count, guesses, NEURON_PLACE, keys, found)
-            _copy(line[MLP_REST - MLP], job.d_model, row)
+            _less(line[OUT_THERE], p, job.mlp, line[NEURON - MLP], count, found)
+            _copy(line[MLP_REST - MLP] + FLOAT * p * job.d_model, job.d_model, row)
             for i in range(count):
                 if found[i] != _ZERO:
                     _add(line[NEURON_BRINGS - MLP], i, job.d_model, found[i], row)
+            _cut(line, OUT_CUTS, line[OUT_THERE], p, job.mlp, row)
         k, k_stream = kept[MLP_OUT], kept[POST_MLP]
-        _write(job, line, row, k, k_stream, guesses, MLP_OUT, POST_MLP, keys, found, stream[t])
+        _write(job, line, row, p, k, k_stream, guesses, MLP_OUT, POST_MLP, keys, found, stream[t])
 
 
 @njit
@@ -277,6 +328,7 @@ def last_residuals(job_at):
     tokens, last = pointer(job.tokens, np.int64(0)), pointer(job.last, np.int64(0))
     wte, wpe = pointer(job.wte, _ZERO), pointer(job.wpe, _ZERO)
     places, rows = pointer(job.places, np.int64(0)), pointer(job.rows, np.int64(0))
+    starts = pointer(job.starts, np.int64(0))
     widest = max(d_model + job.d_position, 3 * job.heads * job.d_head, job.mlp) + 64
     row, computed = np.empty(widest, np.float32), np.empty(widest, np.float32)
     space = row, np.empty(widest, np.int32), np.empty(widest, np.float32), computed
@@ -290,6 +342,7 @@ def last_residuals(job_at):
             break
         for number in range(start, stop):
             length = last[number] + 1
+            first = starts[rows[number]] if job.starts != 0 else 0
             if job.enter != 0:
                 _fetch(job, places[job.enter], rows[number], length, stream)
             for t in range(length if job.enter == 0 else 0):
@@ -306,9 +359,11 @@ def last_residuals(job_at):
                 if job.store != 0 and places[sublayer] >= 0:
                     _store(job, places[sublayer], rows[number], length, stream)
                 if sublayer % 2 == 0:
-                    _attention(job, line, stream, length, asking, kept, guesses[layer], space, slots, heads, scores)
+                    _attention(
+                        *(job, line, stream, length, asking, first, kept, guesses[layer], space, slots, heads, scores)
+                    )
                 else:
-                    _mlp(job, line[MLP:], stream, length, asking, kept, guesses[layer], space)
+                    _mlp(job, line[MLP:], stream, length, asking, first, kept, guesses[layer], space)
             y = pointer(job.residuals + FLOAT * number * d_model, _ZERO)
             for j in range(d_model):
                 y[j] = stream[length - 1, j]
