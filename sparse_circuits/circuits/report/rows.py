@@ -134,15 +134,19 @@ class Card:
         """The card that `to_json` wrote.
 
         Raises:
-            InputError: it is none, or of another format.
+            InputError: it is none that can be shown, or of another format.
         """
+        from sparse_circuits.circuits.report.page import page
+
         try:
             if values["format"] != FORMAT:
                 raise InputError(f"{where} has format {values['format']!r}; this version reads format {FORMAT}")
             if not isinstance(values["rows"], list) or not values["rows"]:
                 raise ValueError("without rows")
-            return cls(dict(values["about"]), tuple(_row(each) for each in values["rows"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            card = cls(dict(values["about"]), tuple(_row(each) for each in values["rows"]))
+            page(card)  # which reads all that there is to show: sooner here than where nobody expects it to fail
+            return card
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{where} is no report card ({type(error).__name__} {error}); make it again") from error
@@ -187,8 +191,10 @@ def _row(values: dict[str, Any]) -> Row:
     if set(values) - known or values["verdict"] not in get_args(Verdict) or values["point"] not in POINTS:
         raise ValueError(f"of the row {values.get('key')!r}")
     interval = values.get("interval")
-    row = Row(**{**values, "interval": None if interval is None else tuple(interval)})
-    numbers = [row.value] if interval is None else [row.value, *interval]
+    # Ends that are no numbers are null on disk.
+    ends = None if interval is None else tuple(math.nan if end is None else end for end in interval)
+    row = Row(**{**values, "interval": ends})
+    numbers = [row.value] if ends is None else [row.value, *ends]
     texts = [row.key, row.name, row.sentence, row.unit, row.spans]
     if (
         len(numbers) not in (1, 3)

@@ -6,7 +6,9 @@ The quote model's last residual is (0, 0, 1, a, 0, ...) with a = +-`answer(word)
 import io
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from sparse_circuits.circuits.report import POINTS, Card, Row, identity, report
 from sparse_circuits.circuits.report.build import fingerprint, known
 from sparse_circuits.circuits.report.internals import inside, varying
 from sparse_circuits.circuits.report.necessity import random_sets
+from sparse_circuits.circuits.report.page import page
 from sparse_circuits.circuits.report.subject import QUICK, Subject
 from sparse_circuits.circuits.report.table import print_card
 from sparse_circuits.errors import InputError
@@ -239,6 +242,32 @@ def test_a_row_of_another_shape_is_no_card(card: Card, damage: dict[str, object]
     values["rows"][0] |= damage
     with pytest.raises(InputError, match="no report card"):
         Card.from_json(values)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda values: values["about"].pop("ablation"),
+        lambda values: values["about"].update(nodes="many"),
+        lambda values: values["rows"][0]["data"].update(splits=3),
+        lambda values: values["rows"][0]["data"]["splits"]["report"].update(model=[1.0]),
+        lambda values: values["rows"][0]["data"].pop("chance"),
+    ],
+)
+def test_a_card_that_cannot_be_shown_is_none(card: Card, damage: Callable[[Any], object]) -> None:
+    values = json.loads(json.dumps(card.to_json()))
+    damage(values)
+    with pytest.raises(InputError, match="no report card"):
+        Card.from_json(values)
+
+
+def test_ends_that_are_no_numbers_come_back_as_such(card: Card) -> None:
+    row = replace(card.rows[0], value=math.inf, interval=(math.nan, math.nan))
+    unsure = replace(card, rows=(row, *card.rows[1:]))
+    again = Card.from_json(json.loads(json.dumps(unsure.to_json(), allow_nan=False)))
+    assert again.to_json() == unsure.to_json()
+    assert "[?, ?]" in str(again)
+    assert "[?, ?]" in page(again)
 
 
 def test_a_card_without_rows_does_not_hold(card: Card) -> None:
