@@ -74,17 +74,39 @@ def written_together(out: Path, last: str, stale: Collection[str] = ()) -> Itera
         whole.parent.mkdir(parents=True, exist_ok=True)
         with alone(whole, "being written"):
             sweep(whole)
-            with tempfile.TemporaryDirectory(
-                dir=whole.parent, prefix=f".{whole.name}.", suffix=".tmp", ignore_cleanup_errors=True
-            ) as folder:
-                try:
-                    yield Path(folder)
-                except InputError as error:  # which names a file in a folder that is nobody's business
-                    raise InputError(str(error).replace(folder, str(out))) from error
-                _take_places(Path(folder), out, last, stale)
+            with _placed(whole, out, last, stale) as folder:
+                yield folder
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot write {out}: {reason}; free space or choose another folder") from error
+
+
+@contextlib.contextmanager
+def changed_together(out: Path, last: str) -> Iterator[Path]:
+    """As `written_together`, in a folder that is there and may hold other files, too; the temporary one lies in it.
+
+    Raises:
+        InputError: the disk refused.
+    """
+    try:
+        with _placed(out / last, out, last) as folder:
+            yield folder
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {out}: {reason}; free space or choose another folder") from error
+
+
+@contextlib.contextmanager
+def _placed(beside: Path, out: Path, last: str, stale: Collection[str] = ()) -> Iterator[Path]:
+    """A temporary folder `beside` a path, of which `sweep` knows it; its files get their places in `out` in the end."""
+    with tempfile.TemporaryDirectory(
+        dir=beside.parent, prefix=f".{beside.name}.", suffix=".tmp", ignore_cleanup_errors=True
+    ) as folder:
+        try:
+            yield Path(folder)
+        except InputError as error:  # which names a file in a folder that is nobody's business
+            raise InputError(str(error).replace(folder, str(out))) from error
+        _take_places(Path(folder), out, last, stale)
 
 
 def _take_places(folder: Path, out: Path, last: str, stale: Collection[str]) -> None:

@@ -23,7 +23,7 @@ from sparse_circuits.bridges.dense import load_dense
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import nearest
-from sparse_circuits.files import read_json, write_json
+from sparse_circuits.files import changed_together, read_json, write_json
 from sparse_circuits.model import GPT
 from sparse_circuits.sites import residual_sites
 from sparse_circuits.sparsity import abs_topk
@@ -148,9 +148,6 @@ class Bridge:
         tensors = {name: _compact(tensor) for name, tensor in self.maps.state_dict().items()}
         if self.scales is not None:
             tensors |= {"scales.dense": self.scales.dense, "scales.sparse": self.scales.sparse}
-        # So that a kill between the two files leaves no bridge rather than half of each.
-        (folder / "bridge.json").unlink(missing_ok=True)
-        checkpoint.write_tensors(folder / "bridge.safetensors", tensors)
         beside = self.sparse.folder is not None and self.sparse.folder.resolve() == folder.resolve()
         described = {
             "format": FORMAT,
@@ -159,7 +156,10 @@ class Bridge:
             "encoder_topk": self.encoder_topk,
             "scale_tokens": None if self.scales is None else self.scales.tokens,
         }
-        write_json(folder / "bridge.json", described)
+        # A full disk leaves the bridge that was there, a kill between the two files none rather than half of each.
+        with changed_together(folder, "bridge.json") as made:
+            checkpoint.write_tensors(made / "bridge.safetensors", tensors)
+            write_json(made / "bridge.json", described)
 
     @classmethod
     def load(cls, folder: str | Path, dense: GPT | None = None, sparse: GPT | None = None) -> "Bridge":

@@ -28,7 +28,7 @@ from sparse_circuits.circuits.nodes import NodeSpace, keep_only
 from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.errors import InputError
 from sparse_circuits.fields import to_json
-from sparse_circuits.files import read_json, write_json
+from sparse_circuits.files import changed_together, read_json, write_json
 from sparse_circuits.inference import fastest
 from sparse_circuits.model import GPT
 from sparse_circuits.settings import recorded
@@ -171,10 +171,10 @@ class Circuit:
             tensors["scores"] = self.scores
         if self.calibration is not None:
             tensors["shift"] = self.calibration.shift
-        # So that a kill between the two files leaves no circuit rather than half of each.
-        (folder / "circuit.json").unlink(missing_ok=True)
-        checkpoint.write_tensors(folder / "circuit.safetensors", tensors)
-        write_json(folder / "circuit.json", self.description())
+        # A full disk leaves the circuit that was there, a kill between the two files none rather than half of each.
+        with changed_together(folder, "circuit.json") as made:
+            checkpoint.write_tensors(made / "circuit.safetensors", tensors)
+            write_json(made / "circuit.json", self.description())
         self.folder = folder
 
     def show(self, *others: "Circuit", card: "Card | None" = None) -> "Shown":

@@ -42,6 +42,18 @@ def test_it_comes_back_from_its_folder(saved: Path) -> None:
     assert Bridge.load(moved).sparse.folder == moved  # the sparse model is found beside it
 
 
+def test_a_full_disk_leaves_the_bridge_that_was_there(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: object) -> None:
+        path.write_bytes(b"half of it")
+        raise InputError(f"cannot write {path}: No space left on device")
+
+    before = sorted((path.name, path.read_bytes()) for path in saved.iterdir())
+    monkeypatch.setattr("sparse_circuits.bridges.bridge.checkpoint.write_tensors", full)
+    with pytest.raises(InputError, match=f"cannot write {saved}/bridge"):
+        Bridge.load(saved).save(saved)
+    assert sorted((path.name, path.read_bytes()) for path in saved.iterdir()) == before
+
+
 def test_the_encoder_keeps_its_largest_channels_and_the_decoder_is_linear() -> None:
     bridge = unlike(topk=0.25)
     h = torch.randn(2, 3, 10, generator=torch.Generator().manual_seed(1))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -213,14 +214,31 @@ def test_one_of_before_there_were_all_settings_says_what_it_was_found_with(saved
 
 
 def test_a_kill_between_its_files_leaves_no_mixture(saved: Circuit, tmp_path: Path, monkeypatch) -> None:
-    def kill(*arguments: object) -> None:
-        raise KeyboardInterrupt
+    replace_file = os.replace
 
-    monkeypatch.setattr("sparse_circuits.circuits.circuit.write_json", kill)
+    def kill(source: Path, target: Path) -> None:
+        if Path(target) == tmp_path / "circuit" / "circuit.json":
+            raise KeyboardInterrupt
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", kill)
     with pytest.raises(KeyboardInterrupt):
         replace(saved, nodes={}).save(tmp_path / "circuit")
     with pytest.raises(InputError, match="no circuit at"):
         Circuit.load(tmp_path / "circuit", saved.model, saved.task)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.write_tensors", "write_json"])
+def test_a_full_disk_leaves_the_circuit_that_was_there(saved: Circuit, tmp_path: Path, monkeypatch, name: str) -> None:
+    def full(path: Path, *content: object) -> None:
+        path.write_bytes(b"half of it")
+        raise InputError(f"cannot write {path}: No space left on device")
+
+    before = sorted((path.name, path.read_bytes()) for path in (tmp_path / "circuit").iterdir())
+    monkeypatch.setattr(f"sparse_circuits.circuits.circuit.{name}", full)
+    with pytest.raises(InputError, match=f"cannot write {tmp_path / 'circuit'}/circuit"):
+        replace(saved, nodes={}).save(tmp_path / "circuit")
+    assert sorted((path.name, path.read_bytes()) for path in (tmp_path / "circuit").iterdir()) == before
 
 
 def test_circuit_json_says_what_a_reader_wants_to_know(saved: Circuit, tmp_path: Path) -> None:
