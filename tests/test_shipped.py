@@ -96,7 +96,9 @@ def test_it_brings_its_means(tiny: GPT, packed_corpus: PackedCorpus) -> None:
     before = {path: path.stat().st_mtime_ns for path in tiny.folder.iterdir()}
     measured = means_for(tiny, packed_corpus, 100)
     assert not torch.equal(measured.values, brought.values)
-    assert torch.equal(means.read_means(Path("runs/tiny") / means.FILE, "").values, measured.values)  # type: ignore[union-attr]
+    kept = means.read_means(Path("runs/tiny") / means.FILE, checkpoint.model_hash(tiny))
+    assert kept is not None
+    assert torch.equal(kept.values, measured.values)
     assert {path: path.stat().st_mtime_ns for path in tiny.folder.iterdir()} == before
 
 

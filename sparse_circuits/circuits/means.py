@@ -117,12 +117,13 @@ def write_means(path: Path, means: Means, key: str) -> None:
 
 
 def read_means(path: Path | None, key: str) -> Means | None:
-    """The means in the file `path`, if their key starts with `key`; a damaged file answers no question."""
+    """The means in the file `path`, if their key starts with the words `key`; a damaged file answers no question."""
     if path is None or not path.exists():
         return None
     with contextlib.suppress(InputError, KeyError, ValueError):
         tensors, metadata = checkpoint.read_tensors(path)
-        if metadata["key"].startswith(key):
+        # Whole words: 1000 tokens are not the first of 10000.
+        if f"{metadata['key']} ".startswith(f"{key} "):
             return Means(tensors["values"], tensors["standard_error"], int(metadata["tokens"]))
     return None
 

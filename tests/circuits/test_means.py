@@ -10,7 +10,7 @@ import torch
 
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits import means as means_module
-from sparse_circuits.circuits.means import Means, means_for, node_means
+from sparse_circuits.circuits.means import Means, means_for, node_means, read_means, write_means
 from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
@@ -106,6 +106,13 @@ def test_the_cache_knows_another_model_text_or_count(
     assert counted == [first.tokens, longer.tokens, longer.tokens, longer.tokens]
     means_for(saved, tmp_path / "other", 900)
     assert len(counted) == 4
+
+
+def test_a_key_is_read_by_whole_words(tmp_path: Path) -> None:
+    kept = Means(torch.ones(2), torch.zeros(2), 10_000)
+    write_means(tmp_path / "means.safetensors", kept, "model text 10000")
+    for key, known in (("model text 10000", True), ("model", True), ("model text 1000", False), ("mod", False)):
+        assert (read_means(tmp_path / "means.safetensors", key) is not None) == known, key
 
 
 def test_a_damaged_cache_is_made_anew(saved: GPT, letter_corpus: PackedCorpus, counted: list[int]) -> None:

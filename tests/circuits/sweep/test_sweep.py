@@ -22,7 +22,7 @@ from sparse_circuits import checkpoint, files, kernels
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.config import ScoreConfig
 from sparse_circuits.circuits.prune import prune
-from sparse_circuits.circuits.subjects import Subject
+from sparse_circuits.circuits.subjects import Subject, subjects
 from sparse_circuits.circuits.sweep import run
 from sparse_circuits.circuits.sweep.cells import Cell, cells_of
 from sparse_circuits.circuits.sweep.config import SweepConfig, exact
@@ -279,3 +279,10 @@ def test_models_are_told_apart(config: SweepConfig, tmp_path: Path, monkeypatch:
     copy = planted_files.model_folder(tmp_path, "copy")
     with pytest.raises(InputError, match=r"planted and .*copy are the same model; give it once"):
         run.sweep(replace(config, out=tmp_path, models=(config.models[0], str(copy))))
+
+
+def test_means_over_fewer_tokens_are_other_means(config: SweepConfig, tmp_path: Path) -> None:
+    many, few = (subjects(config.models, tmp_path / str(n), config.corpus, n)[0] for n in (2000, 200))
+    assert few.means.tokens < many.means.tokens
+    with pytest.raises(InputError, match="has results with ablation means of planted over other text"):
+        subjects(config.models, tmp_path / "2000", config.corpus, 200)
