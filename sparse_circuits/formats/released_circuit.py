@@ -236,7 +236,7 @@ def _compare(
         None if importances is None else importances.model_loss,
         None if importances is None else importances.circuit_loss,
         recorded.model_loss,
-        evaluate(circuit.kept),
+        circuit.on_its_scale(evaluate)(circuit.kept),
         with_final,
         evaluate.without([])(torch.zeros_like(circuit.kept)),
         recorded.answers,

@@ -19,6 +19,7 @@ from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.edge_search import ends
 from sparse_circuits.circuits.edges import matrices
 from sparse_circuits.circuits.evaluator import Evaluator, Mask
+from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.means import training_corpus
 from sparse_circuits.corpus.packed import PackedCorpus
 from sparse_circuits.errors import InputError
@@ -29,7 +30,7 @@ from sparse_circuits.formats.viz_data import FRACTIONS, OWN, Block, Importances,
 from sparse_circuits.model import GPT
 from sparse_circuits.progress import Bar
 from sparse_circuits.sites import Record, compose, node_sites
-from sparse_circuits.tasks import Examples
+from sparse_circuits.tasks import Examples, task_losses
 
 SAMPLES = 5
 """Pieces of text from each end and fraction; the viewer shows so many."""
@@ -106,7 +107,6 @@ def _own(circuit: Circuit, prompts: Examples) -> dict[str, Any]:
 
 def _importances(circuit: Circuit, examples: Examples, released: dict[str, Any], progress: bool) -> Importances:
     evaluate = circuit.on_its_scale(circuit.evaluator(examples))
-    everything = torch.ones_like(circuit.kept)
     loss = evaluate(circuit.kept)
     groups = {site: _group(circuit, [site]) for site in circuit.space.slices}
     layers = {site.rsplit(".", 1)[0]: "" for site in groups}
@@ -116,7 +116,7 @@ def _importances(circuit: Circuit, examples: Examples, released: dict[str, Any],
         effects = _edge_effects(circuit, evaluate, loss, bar)
     picked = _picked(examples)
     return Importances(
-        model_loss=circuit.evaluator(examples).without([])(everything),
+        model_loss=float(task_losses(last_logits(circuit.full, examples), examples).mean()),
         circuit_loss=loss,
         node_losses={
             site: tuple(loss + float(costs[circuit.space.slices[site].start + c]) for c in circuit.nodes.get(site, ()))

@@ -18,6 +18,7 @@ from viz_files import LETTERS, SEEDS, assert_same, content_of, made, walk_as_the
 
 from sparse_circuits import checkpoint
 from sparse_circuits.__main__ import main
+from sparse_circuits.circuits.calibration import Calibration
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import node_means
@@ -243,6 +244,19 @@ def test_our_own_opens_in_the_viewer_and_comes_back(own: Circuit, tmp_path: Path
         with pytest.raises(InputError, match=f"is damaged: KeyError '{key}'"):
             released_circuit(data, own.model, "quotes")
         data = viz_data.read(tmp_path / "viz_data.pt")
+
+
+def test_a_calibrated_one_has_the_models_own_loss_and_its_own_scale(own: Circuit, tmp_path: Path) -> None:
+    config, scaled = replace(own.config, calibrated=True), Calibration(0.5, torch.tensor(0.25))
+    circuit = replace(own, config=config, calibration=scaled)
+    with pytest.warns(UserWarning, match="come from the task's prompts"):
+        viz_measures.write(circuit, tmp_path)
+    _, comparison = released_circuit(viz_data.read(tmp_path / "viz_data.pt"), own.model, "quotes")
+    everything = {site: tuple(range(part.stop - part.start)) for site, part in own.space.slices.items()}
+    models = Circuit(own.model, own.task, everything, own.means, own.config).loss("report")
+    assert (comparison.recorded_model, comparison.model) == pytest.approx((models, models), rel=1e-5)
+    expected = circuit.loss("report", calibrated=True)
+    assert (comparison.recorded_circuit, comparison.circuit) == pytest.approx((expected, expected), rel=1e-5)
 
 
 def logits_of(circuit: Circuit, tokens: Tensor) -> Tensor:
