@@ -1,11 +1,13 @@
 """Every number of a bundle is the library's."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from small_circuits import NODES, small_circuit
 
+from sparse_circuits.circuits.calibration import Calibration, calibrate
 from sparse_circuits.circuits.circuit import Circuit
 from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.report.internals import log_pattern
@@ -13,6 +15,7 @@ from sparse_circuits.errors import InputError
 from sparse_circuits.tasks import task_losses
 from sparse_circuits.viewer import bundle
 from sparse_circuits.viewer.prompts import chosen_pairs
+from sparse_circuits.viewer.sizes import curve
 
 
 def close(found: object, expected: object) -> bool:
@@ -96,6 +99,24 @@ def test_the_curve_has_the_circuits_own_loss_at_its_size(made: dict[str, Any], c
     assert close(curve["losses"][-1], everything)
     first = {(site, channel) for site, channel in curve["order"][: circuit.size]}
     assert first == {(site, channel) for site, channels in NODES.items() for channel in channels}
+
+
+def test_the_curve_of_a_calibrated_circuit_is_judged_as_on_its_card(circuit: Circuit) -> None:
+    scaled = replace(
+        circuit,
+        config=replace(circuit.config, calibrated=True),
+        calibration=Calibration(0.5, torch.tensor(0.75)),
+    )
+    found = curve(scaled)
+    losses = dict(zip(found["sizes"], found["losses"], strict=True))
+    assert close(losses[scaled.size], scaled.loss("report", calibrated=True))
+    model = task_losses(last_logits(circuit.full, circuit.examples()), circuit.examples()).mean()
+    assert close(losses[circuit.space.total], model)
+    # What is fitted is fitted elsewhere than where it is judged.
+    nothing = torch.zeros_like(circuit.kept)
+    fixed, report = circuit.examples("calibrate"), circuit.examples("report")
+    fit = calibrate(circuit.evaluator(fixed).logits(nothing), fixed)
+    assert close(losses[0], fit.losses(circuit.evaluator(report).logits(nothing), report).mean())
 
 
 def test_channels_name_what_writes_and_reads_them(made: dict[str, Any], circuit: Circuit) -> None:
