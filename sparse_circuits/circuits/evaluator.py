@@ -37,6 +37,8 @@ Mask = Bool[Tensor, "nodes"]
 
 ROWS = 16
 """Of few nodes computed at a time."""
+FEW_QUESTIONS = 2
+"""Of resampled nodes it is not worth while to fold for no more than this: it takes as long as some forward passes."""
 ROUNDING = 1e-5
 """Of a sum of losses, more than enough."""
 
@@ -49,6 +51,7 @@ class _Shared:
     ):
         self._model, self._held, self._examples, self._others = model, held, examples, others
         self._made: tuple[State, Folds | None, Nearby | None] | None = None
+        self._questions = 0
         self.batches = torch.arange(len(examples.last)).split(ROWS)
         """Always of the same rows: in other company a row's logits would be other to the last bit."""
         self.hardest_first: Sequence[int] = range(len(self.batches))
@@ -57,7 +60,8 @@ class _Shared:
     @property
     def folds(self) -> tuple[Folds, Nearby] | None:
         """Of the model as it is now: it may be trained between two questions."""
-        if not wanted(self._model):
+        self._questions += 1
+        if not wanted(self._model) or (self._others is not None and self._questions <= FEW_QUESTIONS):
             return None
         made = self._made
         if made is None or not made[0].is_current():

@@ -25,7 +25,7 @@ from sparse_circuits.kernels.folded import Table
 from sparse_circuits.model import GPT, Block
 from sparse_circuits.tasks import Examples
 
-MOST_BYTES = 2 << 30
+MOST_BYTES = 5 << 29
 """Of all that is kept; examples that need more are left to the forward pass."""
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sparse_circuits import kernels
 from sparse_circuits.circuits import folded_resampled
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
-from sparse_circuits.circuits.evaluator import Evaluator
+from sparse_circuits.circuits.evaluator import FEW_QUESTIONS, Evaluator
 from sparse_circuits.circuits.folded import Folds
 from sparse_circuits.circuits.folded_resampled import ResampledFolds, bytes_needed, resampled_folds
 from sparse_circuits.circuits.logits import last_logits
@@ -78,6 +78,9 @@ def test_an_evaluator_folds_few_nodes_and_not_many(monkeypatch: pytest.MonkeyPat
     kept = torch.zeros(space.total, dtype=torch.bool)
     kept[:3] = True
     expected = task_losses(last_logits(model, examples, Resampled(space, kept, others)), examples).mean()
+    for _ in range(FEW_QUESTIONS):  # so few are answered sooner the ordinary way
+        assert evaluate(kept) == pytest.approx(float(expected), abs=1e-5)
+    assert calls == []
     assert evaluate(kept) == pytest.approx(float(expected), abs=1e-5)
     assert calls == [ResampledFolds]
     assert evaluate(kept, limit=evaluate(kept) / 2) == math.inf
