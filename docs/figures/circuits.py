@@ -3,8 +3,9 @@
     python docs/figures/circuits.py runs/pair [--target 0.15]
 
 Of every model of the sweep that ships, the learned circuit of each task is written to
-sparse_circuits/models/NAME/circuits/TASK/: that for the target or, where the model itself does not reach it, for the
-nearest larger one of the sweep. The table of all tasks goes to README.md there. What was there before goes.
+sparse_circuits/models/NAME/circuits/TASK/: the one with the fewest edges of those for the target and for smaller ones,
+which meet it, too; where the model itself does not reach it, that for the nearest larger one. The table of all tasks
+goes to README.md there. What was there before goes.
 """
 
 import argparse
@@ -52,7 +53,10 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
         files = (sweep / task).glob("learned-*-seed0/result.json")
         read = [(path.parent, json.loads(path.read_text())) for path in files]
         results = {result["settings"]["config"]["target_loss"]: (folder, result) for folder, result in read}
-        reached = [each for each in sorted(results) if each >= target and results[each][1]["status"] == "found"]
+        found = {each: folder for each, (folder, result) in results.items() if result["status"] == "found"}
+        edges = {each: results[each][1]["sizes"]["edges"] for each in found}
+        meet = [each for each in found if each <= target]
+        reached = sorted(meet, key=lambda each: (edges[each], -each)) or sorted(found)
         if not reached:
             losses = [result["model_loss"] for _, result in results.values() if "model_loss" in result]
             skipped = [result["reason"] for _, result in results.values() if "reason" in result]
@@ -60,7 +64,7 @@ def ship(model: GPT, name: str, sweep: Path, target: float) -> None:
             why = skipped[0] if skipped else why
             lines.append(f"| {task} | | | | | | {why} |")
             continue
-        circuit = Circuit.load(results[reached[0]][0], model)
+        circuit = Circuit.load(found[reached[0]], model)
         if circuit.size > LARGEST:
             why = f"no small circuit found: {circuit.size:,} nodes, {len(circuit.edges):,} edges"
             lines.append(f"| {task} | | | | | | {why} |")
@@ -79,8 +83,8 @@ HEAD = """# Circuits of {name}
 
 The smallest circuits that `sparse-circuits prune` finds for a target loss on the calibration split, as they come, each
 with its report card: `sparse-circuits view {name}/TASK` shows one, `sparse-circuits report {name}/TASK --full` judges
-it thoroughly. The target is {target:g} nats or, where the model itself does not reach that there, larger. Losses are on
-the report split, which nothing was chosen on.
+it thoroughly. The target is {target:g} nats, a smaller one where that led to fewer edges, and a larger one where the
+model itself does not reach it. Losses are on the report split, which nothing was chosen on.
 
 | task | target | nodes | edges | loss | out of distribution | verdict of the quick card |
 |---|---:|---:|---:|---:|---:|---|
