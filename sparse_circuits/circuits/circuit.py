@@ -219,16 +219,19 @@ class Circuit:
         }
 
     @classmethod
-    def load(cls, folder: str | Path, model: GPT | None = None, task: Task | None = None) -> "Circuit":
+    def load(cls, folder: str | Path, model: GPT | None = None, task: Task | str | Path | None = None) -> "Circuit":
         """Read a circuit folder, or a circuit that ships, by its name MODEL/TASK.
 
         Args:
             model: its model; by default the model folder it was pruned from.
-            task: its task; by default the registered one of that name.
+            task: its task, or the name or file of it as `get_task` takes it; by default the registered one of the
+                name in the folder.
 
         Raises:
             InputError: damaged files, or a model or task that is not its own.
         """
+        if isinstance(task, str | Path):
+            task = get_task(task)
         path = shipped.circuit_file(folder)
         folder = path.parent
         described = read_json(path)
@@ -273,6 +276,20 @@ def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> E
     return pairs_for(model, task, split, config.eval_pairs, seed=0)
 
 
+def task_name(folder: str | Path) -> str:
+    """The name of the task of the circuit in a folder, or of one that ships, without its model being read.
+
+    Raises:
+        InputError: no circuit there, or a damaged one.
+    """
+    path = shipped.circuit_file(folder)
+    described = read_json(path)
+    task = described.get("task") if isinstance(described, dict) else None
+    if not isinstance(task, dict) or not isinstance(task.get("name"), str):
+        raise InputError(f"{path} is damaged: it does not name its task; prune again")
+    return task["name"]
+
+
 def _own_model(described: Mapping[str, Any], model: GPT | None) -> GPT:
     if model is None:
         if described["folder"] is None:
@@ -300,7 +317,10 @@ def _means(tensors: Mapping[str, Tensor], described: Mapping[str, Any], folder: 
 
 def _own_task(described: Mapping[str, Any], task: Task | None) -> Task:
     if task is None and described["name"] not in TASKS:
-        raise InputError(f"it was pruned for a task of your own, {described['name']!r}: pass it as task=")
+        raise InputError(
+            f"it was pruned for a task of your own, {described['name']!r}: name its .jsonl or .py file with --task, "
+            "in Python with task="
+        )
     task = task if task is not None else get_task(described["name"])
     if (task.fingerprint, task.version) != (described["fingerprint"], described["version"]):
         raise InputError(

@@ -40,7 +40,7 @@ class Subject:
     def load(self) -> "Circuit":
         """The circuit described."""
         from sparse_circuits import checkpoint
-        from sparse_circuits.circuits.circuit import Circuit
+        from sparse_circuits.circuits.circuit import Circuit, task_name
         from sparse_circuits.circuits.means import means_for
         from sparse_circuits.circuits.node_sets import read_nodes
         from sparse_circuits.inference import fastest
@@ -49,7 +49,7 @@ class Subject:
         task = None if self.task is None else get_task(self.task)
         model = None if self.model is None else checkpoint.load(self.model)
         if self.circuit is not None:
-            own = task if task is not None and task.name == _task_of(self.circuit) else None
+            own = task if task is not None and task.name == task_name(self.circuit) else None
             circuit = Circuit.load(self.circuit, model, own)
         else:
             if model is None or task is None or not self.nodes:
@@ -249,10 +249,6 @@ def _overlap(command: Overlap) -> "tuple[Any, list[Table]]":
     names = list(models)
     listed = [{"first": names[i], "second": names[j], "sites": each} for (i, j), each in found.items()]
     return listed, overlap_tables(names, found)
-
-
-def _task_of(folder: Path) -> Any:
-    return _described(folder, "task")["name"]
 
 
 def _described(folder: Path, what: str) -> Any:

@@ -28,19 +28,24 @@ class Subject:
     circuit: Path | None = None
     """The folder of a circuit of the sparse model, or MODEL/TASK for one that ships, instead of --nodes."""
     task: str | None = None
-    """A task's name, or a .jsonl or .py file with one of your own; a circuit knows its own."""
+    """A task's name, or a .jsonl or .py file with one of your own; a circuit knows its own, but not your file."""
     corpus: Path | None = None
     """Packed corpus for what is measured on plain text; the one the sparse model was trained on if not given."""
 
     def load(self) -> "tuple[Bridge, Circuit | None]":
         """The bridge, and the circuit where one is given."""
         from sparse_circuits.bridges.bridge import Bridge
-        from sparse_circuits.circuits.circuit import Circuit
+        from sparse_circuits.circuits.circuit import Circuit, task_name
+        from sparse_circuits.tasks import get_task
 
         if bool(self.nodes) == (self.circuit is not None):
             raise InputError("which nodes? give --nodes 0.attn.act_in:17, or --circuit FOLDER")
         bridge = Bridge.load(self.bridge)
-        return bridge, None if self.circuit is None else Circuit.load(self.circuit, bridge.sparse)
+        if self.circuit is None:
+            return bridge, None
+        task = None if self.task is None else get_task(self.task)
+        own = task if task is not None and task.name == task_name(self.circuit) else None
+        return bridge, Circuit.load(self.circuit, bridge.sparse, own)
 
     def asked(self, circuit: "Circuit | None") -> Any:
         """The task."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sparse_circuits import shipped
 from sparse_circuits.checkpoint import make_folder
-from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.circuit import Circuit, task_name
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write, read_json
 from sparse_circuits.tasks import Task
@@ -43,20 +43,12 @@ def gather(
             circuits += [None] * len(found["circuits"])
         else:
             source = shipped.locate_circuit(source)
-            circuit = Circuit.load(source, task=task if _names(source, task) else None)
+            own = task if task is not None and task.name == task_name(source) else None
+            circuit = Circuit.load(source, task=own)
             circuits.append(circuit)
             found = _of_folder(source, circuit, corpus, progress)
         bundles.append(found)
     return merge(bundles), circuits
-
-
-def _names(folder: Path, task: Task | None) -> bool:
-    """Whether the circuit in `folder` says that it is of `task`."""
-    path = folder / "circuit.json"
-    if task is None or not path.is_file():
-        return False
-    described = read_json(path)
-    return isinstance(described, dict) and dict(described.get("task") or {}).get("name") == task.name
 
 
 def _of_folder(folder: Path, circuit: Circuit, corpus: Path | None, progress: bool) -> dict[str, Any]:

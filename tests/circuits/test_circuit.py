@@ -17,14 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits.calibration import Calibration, calibrate
-from sparse_circuits.circuits.circuit import Circuit, last_logits
+from sparse_circuits.circuits.circuit import Circuit, last_logits, task_name
 from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import Means, write_means
 from sparse_circuits.circuits.table import notes, print_circuit
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import read_json, write_json
 from sparse_circuits.model import GPT
-from sparse_circuits.tasks import Task
+from sparse_circuits.tasks import SPLITS, Task, get_task
 from sparse_circuits.tokenizer import Tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -302,8 +302,26 @@ def test_another_task_is_refused(saved: Circuit, tmp_path: Path) -> None:
     words = {**task.words, "ood": {"word": ("gorilla",)}}
     with pytest.raises(InputError, match="with other pairs: pass the task it was made with"):
         Circuit.load(folder, saved.model, replace(task, words=words))
-    with pytest.raises(InputError, match="a task of your own, 'quotes': pass it as task="):
+    with pytest.raises(InputError, match=r"a task of your own, 'quotes': name its \.jsonl or \.py file with --task"):
         Circuit.load(folder, saved.model)
+
+
+def test_a_task_of_ones_own_is_known_by_its_file(saved: Circuit, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    lines = [
+        {"a": f'x = ("{word}', "b": f"x = ('{word}", "right_a": '"', "right_b": "'", "split": split}
+        for split, word in zip(SPLITS, ("ant", "bee", "cat", "dog"), strict=True)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    replace(saved, task=get_task(path)).save(tmp_path / "circuit")
+    assert task_name(tmp_path / "circuit") == "pairs"
+    for given in (path, str(path), get_task(path)):
+        assert Circuit.load(tmp_path / "circuit", saved.model, given).task.fingerprint == get_task(path).fingerprint
+    with pytest.raises(InputError, match="no task 'pears'"):
+        Circuit.load(tmp_path / "circuit", saved.model, "pears")
+    (tmp_path / "circuit" / "circuit.json").write_text('{"task": []}')
+    with pytest.raises(InputError, match="is damaged: it does not name its task"):
+        task_name(tmp_path / "circuit")
 
 
 def refusal(folder: Path, saved: Circuit) -> str:

@@ -11,7 +11,11 @@ from small_runs import Finished
 from sparse_circuits import checkpoint
 from sparse_circuits.bridges.bridge import Bridge
 from sparse_circuits.bridges.scales import measure_scales
+from sparse_circuits.circuits.circuit import Circuit
+from sparse_circuits.circuits.means import Means
+from sparse_circuits.circuits.nodes import NodeSpace
 from sparse_circuits.corpus.packed import PackedCorpus
+from sparse_circuits.tasks import get_task
 
 TINY = "--batch-size 2 --block-size 32 --n-layer 2 --d-model 16 --n-head 2 --steps 2 --eval-tokens 64 --density 0.5"
 
@@ -74,6 +78,25 @@ def test_steer_draws_curves_and_ablates(run: Run, bridged: Path, task_file: Path
     assert picture.read_text().startswith("<svg")
     table = run("steer", "curve", *which, *few, "--no-side-effects").out
     assert "probability of the other side's answer" in " ".join(table.split())
+
+
+@pytest.mark.filterwarnings("default:task .* distinct pairs")
+def test_a_circuit_of_a_task_of_ones_own_is_steered_by_with_its_file(run: Run, bridged: Path, task_file: Path) -> None:
+    model = checkpoint.load(bridged)
+    total = NodeSpace(model.config).total
+    means = Means(torch.zeros(total), torch.zeros(total), 1)
+    Circuit(model, get_task(task_file), {"0.attn.act_in": (1, 2)}, means).save(bridged / "circuits" / "own")
+    which = ["--bridge", bridged, "--circuit", bridged / "circuits" / "own"]
+    few = ["--strengths", "0", "1", "--pairs", 2, "--samples", 1, "--no-side-effects"]
+    refused = run("steer", "curve", *which, *few)
+    assert refused.status == 2
+    assert "a task of your own, 'closing': name its .jsonl or .py file with --task" in one_line(refused)
+    found = json.loads(run("steer", "curve", *which, "--task", task_file, *few, "--json").out)
+    assert found["curves"]["nodes"][0][0] == "0.attn.act_in"
+    # another task than the circuit's is asked, not taken for its own
+    other = task_file.with_stem("other")
+    other.write_text(task_file.read_text())
+    assert "a task of your own, 'closing'" in one_line(run("steer", "curve", *which, "--task", other, *few))
 
 
 def test_steer_generates_plainly_and_steered(run: Run, bridged: Path) -> None:
