@@ -156,6 +156,16 @@ def why(model: GPT, task: Task, answers: Mapping[str, Answers], split: str = "re
     return "; ".join(reasons)
 
 
+def last_tokens(model: GPT, task: Task, answers: Answers, split: str = "report") -> list[tuple[int, int]]:
+    """The last token of both prompts of each pair of `split` that `answers` are to, A before B."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are fewer was told when they were put to the model
+        examples = fixed_examples(model, task, split, PruneConfig(eval_pairs=answers.asked or len(answers.odds) // 2))
+    ends = examples.tokens[torch.arange(len(examples.last)), examples.last.cpu()].cpu()
+    a, b = ends.chunk(2)
+    return list(zip(a.tolist(), b.tolist(), strict=True))
+
+
 def _tendency(task: Task, found: Answers) -> str:
     """What the answers depend on."""
     a, b = (float((side > 0).float().mean()) for side in found.sides)

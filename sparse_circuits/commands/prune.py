@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -44,7 +45,7 @@ def run(command: Command) -> None:
     from sparse_circuits.circuits.report import report
     from sparse_circuits.circuits.report.table import print_card
     from sparse_circuits.circuits.table import print_circuit
-    from sparse_circuits.tasks import get_task
+    from sparse_circuits.tasks import TASKS, get_task
 
     task = get_task(command.task)
     model = checkpoint.load(command.model)
@@ -77,3 +78,5 @@ def run(command: Command) -> None:
     if card is not None:
         print_card(card, sentences=False)
     print(f"saved to {out}")
+    own = ["--task", command.task] if task.name not in TASKS else []
+    print(f"see it: {shlex.join(['sparse-circuits', 'view', str(out), *own])}")

@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparse_circuits.card.answers import Answers
     from sparse_circuits.model import GPT
     from sparse_circuits.tasks import Task
 
@@ -69,7 +70,7 @@ def _describe(task: "Task", command: Command, model: "GPT | None") -> dict[str, 
 
 
 def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command, model: "GPT") -> None:
-    """Add `losses`, `accuracies` and `margins` by split to the rows, or why a task is `skipped`.
+    """Add `losses`, `accuracies` and `margins` by split to the rows, or why a task is `skipped`, and `notes` to one.
 
     A task that was asked for by name is not skipped: its refusal is the user's answer.
     """
@@ -86,6 +87,28 @@ def _score(rows: list[dict[str, Any]], tasks: "Sequence[Task]", command: Command
         row["losses"] = {split: each.loss for split, each in answers.items()}
         row["accuracies"] = {split: each.accuracy for split, each in answers.items()}
         row["margins"] = {split: each.margin for split, each in answers.items()}
+        if command.task is not None:
+            row["notes"] = _notes(model, tasks[0], answers, command.split)
+
+
+def _notes(model: "GPT", task: "Task", answers: "Mapping[str, Answers]", split: str) -> list[str]:
+    """What whoever wrote the task should know of the pairs of `split` before pruning."""
+    from sparse_circuits.card.answers import last_tokens, why
+    from sparse_circuits.card.card import GOOD_LOSS
+
+    assert model.tokenizer is not None
+    found = []
+    if answers[split].loss > GOOD_LOSS:
+        found.append(f"{split}: {why(model, task, answers, split)}")
+    ends = last_tokens(model, task, answers[split], split)
+    differ = [pair for pair in ends if pair[0] != pair[1]]
+    if differ:
+        a, b = (model.tokenizer.decode([token]) for token in differ[0])
+        found.append(
+            f"in {len(differ)} of {len(ends)} pairs the prompts end in different tokens ({a!r} and {b!r}), "
+            "so the last token alone may tell the answers apart, without any node"
+        )
+    return found
 
 
 def _count(command: Command) -> int:
@@ -110,6 +133,7 @@ def _written(row: dict[str, Any]) -> str:
         lines.append("  loss in nats (chance 0.693): " + ", ".join(f"{k} {v:.3f}" for k, v in row["losses"].items()))
         lines.append("  answers that are right: " + ", ".join(f"{k} {v:.1%}" for k, v in row["accuracies"].items()))
         lines.append("  margin in nats: " + ", ".join(f"{k} {v:.2f}" for k, v in row["margins"].items()))
+    lines += [f"  note: {note}" for note in row.get("notes", [])]
     return "\n".join(lines)
 
 

@@ -67,7 +67,7 @@ class PackedCorpus:
         if tokenizer is not None and tokenizer.hash != own.hash:
             raise InputError(
                 f"corpus {folder} was packed with the tokenizer of hash {own.hash}, not the given one of "
-                f"hash {tokenizer.hash}; pack it again with that tokenizer"
+                f"hash {tokenizer.hash}; pack it again with that one, `sparse-circuits corpus --tokenizer MODEL_FOLDER`"
             )
         dtype = token_dtype(own.vocab_size)
         train, validation = (_open_tokens(folder, split, manifest, dtype, verify) for split in SPLITS)

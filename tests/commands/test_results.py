@@ -1,6 +1,7 @@
 """Results go to standard output, for people or as JSON; everything else to standard error."""
 
 import json
+import shlex
 import shutil
 import sys
 from io import StringIO
@@ -124,7 +125,8 @@ def test_pruning_as_json_and_for_reading(run: Run, model: Path, task_file: Path,
     assert circuit["sizes"]["nodes"] == sum(map(len, circuit["nodes"].values()))
     elsewhere = run("prune", "--model", model, "--task", task_file, *PRUNE, "--out", tmp_path / "c", "--no-clean")
     assert "closing: loss in nats" in elsewhere.out
-    assert f"saved to {tmp_path / 'c'}\n" in elsewhere.out
+    view = shlex.join(["sparse-circuits", "view", str(tmp_path / "c"), "--task", str(task_file)])
+    assert elsewhere.out.endswith(f"saved to {tmp_path / 'c'}\nsee it: {view}\n")
     assert "Traceback" not in elsewhere.err
     assert (tmp_path / "c" / "circuit.safetensors").exists()
 

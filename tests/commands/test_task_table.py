@@ -10,7 +10,7 @@ from command_line import Run
 from sparse_circuits import checkpoint, tasks
 from sparse_circuits.circuits.circuit import fixed_examples, last_logits
 from sparse_circuits.circuits.config import PruneConfig
-from sparse_circuits.tasks import TASKS, Task, Template, log_odds, task_loss
+from sparse_circuits.tasks import TASKS, Task, Template, get_task, log_odds, task_loss
 from sparse_circuits.tasks.registry import Registry
 
 WORDS = {
@@ -77,6 +77,31 @@ def test_what_was_asked_by_name_is_refused_not_skipped(run: Run, model: Path) ->
     skipped = {row["name"] for row in everything if "skipped" in row}
     assert "set_or_string" in skipped
     assert all(torch.isfinite(torch.tensor(list(row.get("losses", {"": 0.0}).values()))).all() for row in everything)
+
+
+@pytest.mark.filterwarnings("default:task .* distinct pairs")
+def test_a_task_of_ones_own_is_told_why_it_fails_and_that_the_last_token_may_do(
+    run: Run, model: Path, task_file: Path
+) -> None:
+    (row,) = json.loads(run("tasks", "--model", model, "--task", task_file, "--json").out)
+    loaded = checkpoint.load(model)
+    logits = last_logits(loaded, examples := fixed_examples(loaded, get_task(task_file), "report", PruneConfig()))
+    a, b = ((side > 0).float().mean() for side in log_odds(logits, examples).chunk(2))
+    assert row["losses"]["report"] > 0.15
+    assert len(row["notes"]) == 1  # both prompts of a pair end in the same digit
+    assert row["notes"][0].startswith("report: ")
+    assert f"{a:.0%} of the A sides and {b:.0%} of the B sides are right" in row["notes"][0]
+    lines = task_file.read_text().splitlines()
+    pairs = [json.loads(line) for line in lines]
+    pairs[-1] |= {"b": "x = (y"}  # one of the four of the report split
+    task_file.write_text("\n".join(map(json.dumps, pairs)))
+    told = run("tasks", "--model", model, "--task", task_file).out
+    assert "note: in 1 of 4 pairs the prompts end in different tokens ('1' and 'y')" in told
+    assert "note: report: " in told
+    # a split that is asked to be shown is the one that is spoken of
+    assert "note: prune: " in run("tasks", "--model", model, "--task", task_file, "--split", "prune").out
+    everything = json.loads(run("tasks", "--model", model, "--pairs", 4, "--json").out)
+    assert all("notes" not in each for each in everything)
 
 
 def test_no_pairs_are_refused(run: Run, model: Path) -> None:
