@@ -7,6 +7,7 @@ from sparse_circuits.bridges.check import Checked
 from sparse_circuits.bridges.curves import Steered
 from sparse_circuits.bridges.side_effects import SideEffects
 from sparse_circuits.circuits.experiment_tables import new_table
+from sparse_circuits.circuits.intervals import Measured
 
 INTERVALS = "in brackets 95% intervals over"
 
@@ -54,15 +55,21 @@ def steered_table(found: Steered) -> Table:
     for curve in found.curves:
         drawn = curve.name.startswith("random")
         texts = [
-            one.text() + (f" ({largest:.3f})" if drawn else "")
+            _two_lines(one, f" ({largest:.3f})" if drawn else "")
             for one, largest in zip(curve.both, curve.largest, strict=True)
         ]
         table.add_row(curve.name, *texts)
     for side in ("a", "b"):
         words = "A towards B" if side == "a" else "B towards A"
         table.add_row(f"nodes, {words}", *(_small(one.value) for one in getattr(found.curve("nodes"), side)))
-    table.add_row("nodes, of the two answers", *(one.text() for one in found.curve("nodes").choice))
+    table.add_row("nodes, of the two answers", *(_two_lines(one) for one in found.curve("nodes").choice))
     return table
+
+
+def _two_lines(found: Measured, beside: str = "") -> str:
+    """The number, and its interval in a line of its own: six of them in one line fit no usual terminal."""
+    number, _, interval = found.text().partition(" ")
+    return f"{number}{beside}\n{interval}"
 
 
 def side_effect_tables(found: SideEffects) -> list[Table]:

@@ -162,6 +162,6 @@ def _how(model: GPT) -> str:
     """What to do for a corpus that `model` can read."""
     assert model.folder is not None
     return (
-        "give one packed with the model's (--corpus, or text=), as `sparse-circuits corpus --installed --tokenizer "
-        f"{shipped.name_of(model.folder) or model.folder} --out FOLDER` packs it"
+        "give one packed with the model's tokenizer (--corpus, or text=), as `sparse-circuits corpus --installed "
+        f"--tokenizer {shipped.name_of(model.folder) or model.folder} --out FOLDER` packs it"
     )

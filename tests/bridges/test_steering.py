@@ -2,11 +2,13 @@
 
 import math
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from small_bridges import LETTERS, identity, model, tokens, unlike
 from torch import Tensor
 
@@ -136,7 +138,13 @@ def test_the_node_that_says_which_quote_steers_and_controls_do_not() -> None:
     assert nodes.choice[2].value == pytest.approx(float(odds.sigmoid().mean()), rel=1e-3)
     drawn = steering_picture(found)
     assert drawn.count("<polyline") == 6
-    assert steered_table(found).row_count == 8
+    table = steered_table(found)
+    assert table.row_count == 8
+    table.caption = None  # a sentence, which may break anywhere
+    console = Console(file=(written := StringIO()), width=80)
+    console.print(table)
+    for line in written.getvalue().splitlines():
+        assert line.count("[") == line.count("]"), line  # no interval is broken
 
 
 def test_random_rows_and_directions_are_as_long_as_the_nodes() -> None:

@@ -155,7 +155,7 @@ def test_without_text_the_training_corpus_is_taken(saved: GPT, letter_corpus: Pa
     ("described", "message"),
     [
         (None, "this model does not say what it was trained on; give a packed corpus"),
-        ('{"config": {"corpus": "nowhere"}}', "is not in nowhere; give one packed with the model's"),
+        ('{"config": {"corpus": "nowhere"}}', "is not in nowhere; give one packed with the model's tokenizer"),
         ('{"config": ', "train.json is not valid JSON"),
         ('{"config": 3}', "train.json does not say which corpus"),
         ("[]", "train.json does not say which corpus"),
