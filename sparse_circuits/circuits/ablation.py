@@ -26,7 +26,7 @@ from sparse_circuits.model import GPT
 from sparse_circuits.sites import Record, Tap
 from sparse_circuits.tasks import Examples
 
-REMEMBERED_BYTES = 2**30
+REMEMBERED_BYTES = 256 * 2**20
 """Counterparts of no more than this are computed once and kept; larger ones anew for each evaluation."""
 WORST_ROUNDS = 16
 

@@ -176,10 +176,12 @@ class _Pruning:
         if self.config.clean and self.config.drop_edges:
             constants = self.evaluate.held.cpu()
             kept, dropped = drop_edges(self.evaluate, kept, constants, self.config.target_loss, self.progress)
+        nodes = self.evaluate.space.by_site(kept)
+        del self.evaluate  # of resampled nodes it keeps gigabytes, and measuring makes its own
         circuit = Circuit(
             self.model,
             self.task,
-            self.evaluate.space.by_site(kept),
+            nodes,
             self.means,
             self.config,
             scores,
