@@ -13,6 +13,7 @@ agree to rounding. Models it does not know (on a GPU, in other dtypes, with hook
 that.
 """
 
+import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
@@ -172,7 +173,9 @@ class Layer:
     """One block."""
 
     def __init__(self, whole: Folds, number: int, block: Block):
-        self.whole, self.number, self.block = whole, number, block
+        # A proxy: in a circle the gigabytes that may hang on it would wait for the garbage collector.
+        self.whole: Folds = weakref.proxy(whole)
+        self.number, self.block = number, block
         position = whole.model.config.positions
         table = whole.model.wpe.weight if position.endswith("_concat") else None
         self.positions = [

@@ -1,6 +1,8 @@
 """Removed nodes that take other prompts' values: folded, it is the forward pass under `Resampled`."""
 
+import gc
 import math
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +16,7 @@ from sparse_circuits import kernels
 from sparse_circuits.circuits import folded_resampled
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
 from sparse_circuits.circuits.evaluator import FEW_QUESTIONS, Evaluator
-from sparse_circuits.circuits.folded import Folds
+from sparse_circuits.circuits.folded import Folds, folds
 from sparse_circuits.circuits.folded_resampled import ResampledFolds, bytes_needed, resampled_folds
 from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.nodes import NodeSpace
@@ -106,3 +108,21 @@ def test_weights_that_are_not_finite_are_left_to_the_forward_pass() -> None:
     others = Counterparts(model, examples, 0)
     held[0] = torch.nan
     assert resampled_folds(model, held, others, examples) is None
+
+
+def test_what_is_kept_goes_with_the_last_question_to_it() -> None:
+    """At once, not when the garbage collector comes: it may be gigabytes."""
+    model = made({}, 1, True)
+    examples, held = questions(model, 1), torch.zeros(NodeSpace(model.config).total)
+    gc.disable()
+    try:
+        for resampled in (False, True):
+            others = Counterparts(model, examples, 0)
+            tables = resampled_folds(model, held, others, examples) if resampled else folds(model, held)
+            assert tables is not None
+            found_by(tables, torch.zeros(len(held), dtype=torch.bool), [], examples)
+            layer = weakref.ref(tables.layers[0])
+            del tables
+            assert layer() is None
+    finally:
+        gc.enable()

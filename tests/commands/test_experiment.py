@@ -134,7 +134,7 @@ def test_what_is_lacking(run: Run, scene: dict[str, Path], tmp_path: Path) -> No
         "which nodes? give --circuit FOLDER, or --model": ["losses"],
         "which nodes? give": ["losses", "--model", scene["model"], "--task", scene["task"]],
         "no circuit at nowhere": ["inverse", "--circuit", "nowhere"],
-        "task of your own, 'closing': pass it": ["losses", "--circuit", scene["circuit"]],
+        "task of your own, 'closing': name its": ["losses", "--circuit", scene["circuit"]],
         "0.mlp.post_act:99999": ["losses", *circuit_of(scene), "--nodes", "0.mlp.post_act:99999"],
         "task 'closing' has no 'ood' split": ["losses", *circuit_of(scene), "--split", "ood"],
         "0 random sets asked for": ["inverse", *circuit_of(scene), "--samples", "0"],
