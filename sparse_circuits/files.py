@@ -32,23 +32,22 @@ def atomic_write(path: str | Path, content: bytes | str | Callable[[Path], objec
     if path.exists() and not path.is_file() and not path.is_dir():
         # Renaming would replace a device or a pipe, /dev/null for one, by a file.
         raise InputError(f"cannot write {path}: it is no ordinary file; choose another name")
-    try:
-        # In a folder of its own, so that what a library leaves beside the file when it is killed can be swept too.
-        with tempfile.TemporaryDirectory(
+    # In a folder of its own, so that what a library leaves beside the file when it is killed can be swept too.
+    with (
+        _refused(path),
+        tempfile.TemporaryDirectory(
             dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", ignore_cleanup_errors=True
-        ) as folder:
-            temporary = Path(folder) / path.name
-            if callable(content):
-                content(temporary)
-            else:
-                temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-            with open(temporary, "rb") as written:
-                os.fsync(written.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write {path}: {reason}; free space or choose another folder") from error
+        ) as folder,
+    ):
+        temporary = Path(folder) / path.name
+        if callable(content):
+            content(temporary)
+        else:
+            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
 
 
 @contextlib.contextmanager
@@ -70,15 +69,12 @@ def written_together(out: Path, last: str, stale: Collection[str] = ()) -> Itera
     if out.exists() and not out.is_dir():
         raise InputError(f"cannot write {out}: it is a file; choose another folder")
     whole = out.absolute()
-    try:
+    with _refused(out):
         whole.parent.mkdir(parents=True, exist_ok=True)
         with alone(whole, "being written"):
             sweep(whole)
             with _placed(whole, out, last, stale) as folder:
                 yield folder
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot write {out}: {reason}; free space or choose another folder") from error
 
 
 @contextlib.contextmanager
@@ -88,12 +84,18 @@ def changed_together(out: Path, last: str) -> Iterator[Path]:
     Raises:
         InputError: the disk refused.
     """
+    with _refused(out), _placed(out / last, out, last) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Tells what the disk refuses as that `path` cannot be written."""
     try:
-        with _placed(out / last, out, last) as folder:
-            yield folder
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"cannot write {out}: {reason}; free space or choose another folder") from error
+        raise InputError(f"cannot write {path}: {reason}; free space or choose another folder") from error
 
 
 @contextlib.contextmanager

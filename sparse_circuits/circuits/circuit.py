@@ -276,18 +276,20 @@ def fixed_examples(model: GPT, task: Task, split: str, config: PruneConfig) -> E
     return pairs_for(model, task, split, config.eval_pairs, seed=0)
 
 
-def task_name(folder: str | Path) -> str:
-    """The name of the task of the circuit in a folder, or of one that ships, without its model being read.
+def own_task(folder: str | Path, task: Task | None) -> Task | None:
+    """`task`, if the circuit in a folder, or one that ships, was pruned for one of its name: what `load` then takes.
 
     Raises:
         InputError: no circuit there, or a damaged one.
     """
+    if task is None:
+        return None
     path = shipped.circuit_file(folder)
     described = read_json(path)
-    task = described.get("task") if isinstance(described, dict) else None
-    if not isinstance(task, dict) or not isinstance(task.get("name"), str):
+    own = described.get("task") if isinstance(described, dict) else None
+    if not isinstance(own, dict) or not isinstance(own.get("name"), str):
         raise InputError(f"{path} is damaged: it does not name its task; prune again")
-    return task["name"]
+    return task if task.name == own["name"] else None
 
 
 def _own_model(described: Mapping[str, Any], model: GPT | None) -> GPT:

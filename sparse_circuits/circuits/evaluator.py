@@ -57,9 +57,8 @@ class _Shared:
         self.hardest_first: Sequence[int] = range(len(self.batches))
         """Batches by falling loss where last all were asked: a loss above a limit shows soonest in this order."""
 
-    @property
-    def folds(self) -> tuple[Folds, Nearby] | None:
-        """Of the model as it is now: it may be trained between two questions."""
+    def asked(self) -> tuple[Folds, Nearby] | None:
+        """What answers one more question, of the model as it is now: it may be trained between two of them."""
         self._questions += 1
         if not wanted(self._model) or (self._others is not None and self._questions <= FEW_QUESTIONS):
             return None
@@ -163,7 +162,7 @@ class Evaluator:
     def _batches(self, kept: Mask) -> Iterator[tuple[Tensor, Tensor]]:
         """Numbers of rows, and their logits at the last prompt tokens."""
         if self.scales is None and self._whole.standing_tap is None:
-            found = self._shared.folds
+            found = self._shared.asked()
             if found is not None and found[0].suits(kept):
                 rows = [self._shared.batches[number] for number in self._shared.hardest_first]
                 streams, enter = found[1].begin(kept, frozenset(self.dropped))

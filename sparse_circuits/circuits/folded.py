@@ -48,8 +48,7 @@ def folds(model: GPT, held: Float[Tensor, "nodes"]) -> "Folds | None":
 
 def known(model: GPT, held: Float[Tensor, "nodes"]) -> bool:
     """Whether compiled code can do what the model does."""
-    finite = all(bool(each.detach().isfinite().all()) for each in (held, *weights(model)))
-    return is_known(model) and finite and wanted(model)
+    return is_known(model) and wanted(model) and all(bool(x.detach().isfinite().all()) for x in (held, *weights(model)))
 
 
 def wanted(model: GPT) -> bool:

@@ -40,7 +40,7 @@ class Subject:
     def load(self) -> "Circuit":
         """The circuit described."""
         from sparse_circuits import checkpoint
-        from sparse_circuits.circuits.circuit import Circuit, task_name
+        from sparse_circuits.circuits.circuit import Circuit, own_task
         from sparse_circuits.circuits.means import means_for
         from sparse_circuits.circuits.node_sets import read_nodes
         from sparse_circuits.inference import fastest
@@ -49,8 +49,7 @@ class Subject:
         task = None if self.task is None else get_task(self.task)
         model = None if self.model is None else checkpoint.load(self.model)
         if self.circuit is not None:
-            own = task if task is not None and task.name == task_name(self.circuit) else None
-            circuit = Circuit.load(self.circuit, model, own)
+            circuit = Circuit.load(self.circuit, model, own_task(self.circuit, task))
         else:
             if model is None or task is None or not self.nodes:
                 raise InputError("which nodes? give --circuit FOLDER, or --model, --task and --nodes together")

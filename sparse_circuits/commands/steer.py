@@ -35,7 +35,7 @@ class Subject:
     def load(self) -> "tuple[Bridge, Circuit | None]":
         """The bridge, and the circuit where one is given."""
         from sparse_circuits.bridges.bridge import Bridge
-        from sparse_circuits.circuits.circuit import Circuit, task_name
+        from sparse_circuits.circuits.circuit import Circuit, own_task
         from sparse_circuits.tasks import get_task
 
         if bool(self.nodes) == (self.circuit is not None):
@@ -44,8 +44,7 @@ class Subject:
         if self.circuit is None:
             return bridge, None
         task = None if self.task is None else get_task(self.task)
-        own = task if task is not None and task.name == task_name(self.circuit) else None
-        return bridge, Circuit.load(self.circuit, bridge.sparse, own)
+        return bridge, Circuit.load(self.circuit, bridge.sparse, own_task(self.circuit, task))
 
     def asked(self, circuit: "Circuit | None") -> Any:
         """The task."""

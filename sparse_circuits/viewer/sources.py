@@ -9,7 +9,7 @@ from typing import Any
 
 from sparse_circuits import shipped
 from sparse_circuits.checkpoint import make_folder
-from sparse_circuits.circuits.circuit import Circuit, task_name
+from sparse_circuits.circuits.circuit import Circuit, own_task
 from sparse_circuits.errors import InputError
 from sparse_circuits.files import atomic_write, read_json
 from sparse_circuits.tasks import Task
@@ -43,8 +43,7 @@ def gather(
             circuits += [None] * len(found["circuits"])
         else:
             source = shipped.locate_circuit(source)
-            own = task if task is not None and task.name == task_name(source) else None
-            circuit = Circuit.load(source, task=own)
+            circuit = Circuit.load(source, task=own_task(source, task))
             circuits.append(circuit)
             found = _of_folder(source, circuit, corpus, progress)
         bundles.append(found)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from small_models import packed_programs, plainly
 
+from sparse_circuits import kernels
 from sparse_circuits.circuits.means import Means, node_means
 from sparse_circuits.config import GPTConfig
 from sparse_circuits.corpus.packed import PackedCorpus
@@ -23,6 +24,13 @@ def plain_kernels() -> Iterator[None]:
     On one thread: models this small only wait for each other's threads on a busy machine.
     """
     with plainly():
+        yield
+
+
+@pytest.fixture
+def compiled_kernels(plain_kernels: None) -> Iterator[None]:
+    """The compiled kernels after all."""
+    with kernels.use("auto"):
         yield
 
 

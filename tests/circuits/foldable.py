@@ -7,12 +7,15 @@ from hypothesis import strategies as st
 from small_models import randomised, small
 from torch import Tensor
 
+from sparse_circuits import kernels
 from sparse_circuits.circuits import edges
 from sparse_circuits.circuits.folded import Folds
+from sparse_circuits.circuits.logits import RowTap, last_logits
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.twin import Link
+from sparse_circuits.circuits.twin import Link, without
 from sparse_circuits.config import ABS_TOPK_SITES
 from sparse_circuits.model import GPT
+from sparse_circuits.sites import Tap
 from sparse_circuits.tasks import Examples
 
 positions = st.sampled_from(
@@ -78,3 +81,16 @@ def found_by(tables: Folds, kept: Tensor, dropped: list[Link], examples: Example
     for rows, part in tables.batches_of_logits(kept, dropped, examples, backwards):
         logits[rows] = part
     return logits
+
+
+def assert_as_by_forward_pass(
+    tables: Folds, kept: Tensor, dropped: list[Link], examples: Examples, tap: Tap | RowTap
+) -> None:
+    """Folded, the model gives the logits of its twin without the dropped edges, under the tap."""
+    twin = without(tables.model, dropped, tables.held)
+    expected = last_logits(twin, examples, tap)
+    with kernels.use("reference"):
+        plain = last_logits(twin, examples, tap)
+    # AbsTopK turns rounding into choices: where two forward passes of the model differ, so may this one.
+    if torch.allclose(expected, plain, rtol=1e-4, atol=1e-4):
+        torch.testing.assert_close(found_by(tables, kept, dropped, examples), expected, rtol=1e-3, atol=1e-3)

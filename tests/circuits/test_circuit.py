@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from sparse_circuits import checkpoint
 from sparse_circuits.circuits.calibration import Calibration, calibrate
-from sparse_circuits.circuits.circuit import Circuit, last_logits, task_name
+from sparse_circuits.circuits.circuit import Circuit, last_logits, own_task
 from sparse_circuits.circuits.config import PruneConfig
 from sparse_circuits.circuits.means import Means, write_means
 from sparse_circuits.circuits.table import notes, print_circuit
@@ -314,14 +314,17 @@ def test_a_task_of_ones_own_is_known_by_its_file(saved: Circuit, tmp_path: Path)
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     replace(saved, task=get_task(path)).save(tmp_path / "circuit")
-    assert task_name(tmp_path / "circuit") == "pairs"
+    own = own_task(tmp_path / "circuit", get_task(path))
+    assert own is not None
+    assert own.name == "pairs"
+    assert own_task(tmp_path / "circuit", saved.task) is None
     for given in (path, str(path), get_task(path)):
         assert Circuit.load(tmp_path / "circuit", saved.model, given).task.fingerprint == get_task(path).fingerprint
     with pytest.raises(InputError, match="no task 'pears'"):
         Circuit.load(tmp_path / "circuit", saved.model, "pears")
     (tmp_path / "circuit" / "circuit.json").write_text('{"task": []}')
     with pytest.raises(InputError, match="is damaged: it does not name its task"):
-        task_name(tmp_path / "circuit")
+        own_task(tmp_path / "circuit", own)
 
 
 def refusal(folder: Path, saved: Circuit) -> str:

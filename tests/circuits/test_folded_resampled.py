@@ -3,16 +3,14 @@
 import gc
 import math
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from foldable import choices, chosen, found_by, made, questions
+from foldable import assert_as_by_forward_pass, choices, chosen, found_by, made, questions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparse_circuits import kernels
 from sparse_circuits.circuits import folded_resampled
 from sparse_circuits.circuits.ablation import Counterparts, Resampled
 from sparse_circuits.circuits.evaluator import FEW_QUESTIONS, Evaluator
@@ -20,15 +18,9 @@ from sparse_circuits.circuits.folded import Folds, folds
 from sparse_circuits.circuits.folded_resampled import ResampledFolds, bytes_needed, resampled_folds
 from sparse_circuits.circuits.logits import last_logits
 from sparse_circuits.circuits.nodes import NodeSpace
-from sparse_circuits.circuits.twin import without
 from sparse_circuits.tasks import task_losses
 
-
-@pytest.fixture(autouse=True)
-def compiled_kernels(plain_kernels: None) -> Iterator[None]:
-    """The compiled kernels after all."""
-    with kernels.use("auto"):
-        yield
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 
 @settings(deadline=None, max_examples=60)
@@ -43,13 +35,7 @@ def test_folded_logits_are_those_of_the_forward_pass(
     others = Counterparts(model, examples, seed)
     tables = resampled_folds(model, held, others, examples)
     assert tables is not None
-    twin, tap = without(model, dropped, held), Resampled(tables.space, kept, others)
-    expected = last_logits(twin, examples, tap)
-    with kernels.use("reference"):
-        plain = last_logits(twin, examples, tap)
-    # AbsTopK turns rounding into choices: where two forward passes of the model differ, so may this one.
-    if torch.allclose(expected, plain, rtol=1e-4, atol=1e-4):
-        torch.testing.assert_close(found_by(tables, kept, dropped, examples), expected, rtol=1e-3, atol=1e-3)
+    assert_as_by_forward_pass(tables, kept, dropped, examples, Resampled(tables.space, kept, others))
 
 
 def test_a_choice_begins_where_it_differs_from_the_last_ones() -> None:
